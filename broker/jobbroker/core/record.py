@@ -1,0 +1,170 @@
+"""The record of a job: its grammar, and what a reader may conclude from it. Imports nothing: the shim loads it.
+
+A record is a head, written by the daemon before it promises the job, and lines, written by the shim that claimed it:
+
+    head    NUL-terminated fields: magic, id, number, kind, cwd, then counted lists: argv, env, more ("name=value")
+    A       shim pid, its start time, boot id, pipe inodes: it is about to spawn
+    S       job pid, its start time, boot id, wall ms, monotonic ms: it runs
+    F       stage, errno: it surely did not run
+    T, C    wall ms, monotonic ms: its leader was stopped, continued
+    L       reason, wall ms, monotonic ms: a limit or a cancellation begins, before the first signal
+    X       wait status, wall ms, monotonic ms, size and dropped of both streams, survivors: it ended
+    N       reason, wall ms: it never runs
+
+Each line is written before the step it speaks of is acted on, so that a kill between any two steps leaves a record that
+decides to the truth. A line without its newline was cut short and is no line.
+"""
+
+from __future__ import annotations
+
+MAGIC = b"jobbroker-record 1"
+ROOM = 4096
+"""Bytes to allocate behind the head, so that the end of a job can be written on a full disk."""
+ROOM_FOR_STOPS = 3072
+"""No stop or continuation is written beyond this many bytes of lines: the end must fit."""
+
+UNBEGUN, LIVE, ENDED, UNSPAWNED, NEVER, UNKNOWN, ORPHANED, REBOOTED, DAMAGED = (
+    "unbegun",  # nobody has claimed it: may be handed over, again if need be
+    "live",  # its shim lives and will say more
+    "ended",  # X
+    "unspawned",  # F
+    "never",  # N
+    "unknown",  # a spawn was attempted and the shim died: it may have run, never run it twice
+    "orphaned",  # it ran when its shim died: watch the job itself by its identity
+    "rebooted",  # it ran when the machine went down
+    "damaged",  # not a record
+)
+VERDICTS = (UNBEGUN, LIVE, ENDED, UNSPAWNED, NEVER, UNKNOWN, ORPHANED, REBOOTED, DAMAGED)
+
+_ARITY = {b"A": 5, b"S": 5, b"F": 2, b"T": 2, b"C": 2, b"L": 3, b"X": 8, b"N": 2}
+
+
+class DamagedRecord(ValueError):
+    """The bytes are not a record, or only the beginning of one."""
+
+
+class Head:
+    """What was asked for: all a shim needs to run the job, and all a daemon needs to rebuild its row.
+
+    `more` holds every other member by name, as bytes: limits in milliseconds or bytes, key, labels and so on.
+    """
+
+    __slots__ = ("argv", "cwd", "env", "id", "kind", "more", "number")
+
+    def __init__(
+        self,
+        identity: bytes,
+        number: int,
+        kind: bytes,
+        cwd: bytes,
+        argv: list[bytes],
+        env: list[bytes],
+        more: dict[bytes, bytes],
+    ) -> None:
+        self.id = identity
+        self.number = number
+        self.kind = kind
+        self.cwd = cwd
+        self.argv = argv
+        self.env = env
+        self.more = more
+
+    def amount(self, name: bytes) -> int:
+        """A whole number among `more`, 0 where it is absent."""
+        return int(self.more.get(name, b"0"))
+
+    def encode(self) -> bytes:
+        """The head as written. No field may hold a NUL; the kernel takes none either."""
+        fields = [MAGIC, self.id, b"%d" % self.number, self.kind, self.cwd]
+        for items in (self.argv, self.env, [name + b"=" + value for name, value in self.more.items()]):
+            fields.append(b"%d" % len(items))
+            fields += items
+        return b"\0".join(fields) + b"\0"
+
+
+def decode(data: bytes) -> tuple[Head, list[Line]]:
+    """Read a whole record.
+
+    Raises:
+        DamagedRecord: if it is none, or its head was cut short (then the job was never promised to anybody).
+    """
+    fields = data.split(b"\0")
+    rest = fields.pop()
+    if not fields or fields[0] != MAGIC:
+        raise DamagedRecord("not a record, or one of another version")
+    try:
+        number = int(fields[2])
+        lists: list[list[bytes]] = []
+        at = 5
+        for _ in range(3):
+            end = at + 1 + int(fields[at])
+            lists.append(fields[at + 1 : end])
+            at = end
+        more = dict(item.split(b"=", 1) for item in lists[2])
+    except (ValueError, IndexError):
+        raise DamagedRecord("the head is cut short") from None
+    if at != len(fields):
+        raise DamagedRecord("the head does not end where its counts say")
+    return Head(fields[1], number, fields[3], fields[4], lists[0], lists[1], more), decode_lines(rest)
+
+
+class Line:
+    """One step: its letter and its fields as bytes."""
+
+    __slots__ = ("fields", "letter")
+
+    def __init__(self, letter: bytes, fields: list[bytes]) -> None:
+        self.letter = letter
+        self.fields = fields
+
+    def number(self, index: int) -> int:
+        """A field as a whole number."""
+        return int(self.fields[index])
+
+    def text(self, index: int) -> str:
+        """A field as text."""
+        return self.fields[index].decode("ascii", "replace")
+
+
+def encode_line(letter: bytes, *fields: int | bytes) -> bytes:
+    """A line as written, newline included, in one write."""
+    words = [field if isinstance(field, bytes) else b"%d" % field for field in fields]
+    return b" ".join([letter, *words]) + b"\n"
+
+
+def decode_lines(data: bytes) -> list[Line]:
+    """The complete, well-formed lines; anything after the last newline was cut short and says nothing."""
+    lines: list[Line] = []
+    for text in data.split(b"\n")[:-1]:
+        letter, *fields = text.split(b" ")
+        if _ARITY.get(letter) == len(fields):
+            lines.append(Line(letter, fields))
+    return lines
+
+
+def last(lines: list[Line], letter: bytes) -> Line | None:
+    """The last line with that letter."""
+    for line in reversed(lines):
+        if line.letter == letter:
+            return line
+    return None
+
+
+def verdict(lines: list[Line], *, locked: bool, boot: bytes) -> str:
+    """What the record says, one of `VERDICTS`. Test the lock first, then read, or an end in between is missed.
+
+    Args:
+        lines: what the record holds.
+        locked: whether somebody holds the claim. A lock does not outlive its holder, so it is the proof of life.
+        boot: the id of this boot, as bytes; process ids of another boot mean nothing.
+    """
+    if locked:
+        return LIVE
+    letters = {line.letter for line in lines}
+    for letter, conclusion in ((b"X", ENDED), (b"F", UNSPAWNED), (b"N", NEVER)):
+        if letter in letters:
+            return conclusion
+    started = last(lines, b"S")
+    if started is not None:
+        return ORPHANED if started.fields[2] == boot else REBOOTED
+    return UNKNOWN if b"A" in letters else UNBEGUN

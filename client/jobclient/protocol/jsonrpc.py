@@ -1,0 +1,193 @@
+"""The JSON-RPC 2.0 envelope: bytes to requests, results to bytes. Knows no method and no socket.
+
+Lenient in what it takes, after what real editors send (they leave out `jsonrpc`, write `[]` for "no parameters",
+`3.0` for `3`); exact in what it gives: `jsonrpc` always, exactly one of `result` and `error`, the id as it came.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias, TypeVar
+
+import msgspec
+from msgspec import UNSET, Raw, Struct, UnsetType
+
+from jobclient.protocol.errors import InvalidParams, InvalidRequest, ParseError, RemoteError, to_wire
+
+T = TypeVar("T")
+Json: TypeAlias = "dict[str, Json] | list[Json] | str | float | bool | None"
+"""A JSON value as the standard library and msgspec give it."""
+
+NO_PARAMS = b"{}"
+_NOTHING = frozenset((b"null", b"[]", b"{}"))
+_ID_FIRST = frozenset(b'"-0123456789n')
+
+
+class Request(Struct, frozen=True):
+    """A call that wants an answer. `id` is the JSON text of the id, to be echoed byte for byte."""
+
+    id: bytes
+    method: str
+    params: bytes
+
+
+class Notification(Struct, frozen=True):
+    """A call that wants none."""
+
+    method: str
+    params: bytes
+
+
+class Malformed(Struct, frozen=True):
+    """Something that must be answered with an error; `id` is `null` where none could be read."""
+
+    id: bytes
+    error: RemoteError
+
+
+class Stray(Struct, frozen=True):
+    """A response nobody asked for, to be ignored."""
+
+
+Call = Request | Notification | Malformed | Stray
+
+
+class Batch(Struct, frozen=True):
+    """Calls sent as one array, answered as one array."""
+
+    calls: tuple[Call, ...]
+
+
+class _Envelope(Struct):
+    id: Raw | UnsetType = UNSET
+    method: Raw | UnsetType = UNSET
+    params: Raw | UnsetType = UNSET
+    result: Raw | UnsetType = UNSET
+    error: Raw | UnsetType = UNSET
+
+
+_envelopes = msgspec.json.Decoder(_Envelope)
+_elements = msgspec.json.Decoder(list[Raw])
+_texts = msgspec.json.Decoder(str)
+_encoder = msgspec.json.Encoder()
+
+
+def decode(message: bytes) -> Call | Batch:
+    """Read one message. Never raises: what cannot be read becomes a `Malformed`."""
+    try:
+        message.decode()  # the envelope decoder skips over strings without looking, an id is echoed as it came
+        if message[:1] == b"[":
+            return _decode_batch(message)
+        return _decode_call(message)
+    except msgspec.ValidationError as exc:
+        return Malformed(b"null", InvalidRequest(f"not a JSON-RPC request: {exc}"))
+    except (msgspec.DecodeError, UnicodeDecodeError) as exc:
+        return Malformed(b"null", ParseError(f"not JSON: {exc}"))
+    except RecursionError:
+        return Malformed(b"null", ParseError("not JSON we can read: nested too deeply"))
+
+
+def _decode_batch(message: bytes) -> Call | Batch:
+    elements = _elements.decode(message)
+    if not elements:
+        return Malformed(b"null", InvalidRequest("an empty batch"))
+    return Batch(tuple(_decode_element(bytes(element)) for element in elements))
+
+
+def _decode_element(element: bytes) -> Call:
+    try:
+        return _decode_call(element)
+    except msgspec.ValidationError as exc:
+        return Malformed(b"null", InvalidRequest(f"not a JSON-RPC request: {exc}"))
+
+
+def _decode_call(message: bytes) -> Call:
+    envelope = _envelopes.decode(message)
+    if envelope.method is UNSET and (envelope.result is not UNSET or envelope.error is not UNSET):
+        return Stray()
+    identity = b"null" if envelope.id is UNSET else bytes(envelope.id)
+    if identity[0] not in _ID_FIRST:
+        return Malformed(b"null", InvalidRequest("an id must be a string, a number or null"))
+    if envelope.method is UNSET or bytes(envelope.method)[:1] != b'"':
+        return Malformed(identity, InvalidRequest("`method` must be a string"))
+    method = _texts.decode(envelope.method)
+    params = NO_PARAMS if envelope.params is UNSET else bytes(envelope.params)
+    if envelope.id is UNSET:
+        return Notification(method, params)
+    return Request(identity, method, params)
+
+
+def decode_params(params: bytes, decoder: msgspec.json.Decoder[T]) -> T:
+    """Read parameters as the method's own type.
+
+    Absent, `null`, `[]` and `{}` are the same, `[{...}]` is `{...}`, a member that is null is absent, `3.0` is `3`
+    (editors.md S10, S11). The usual case costs one typed decode; only what does not fit is looked at twice.
+
+    Raises:
+        InvalidParams: naming the member that does not fit.
+    """
+    if params in _NOTHING:
+        params = NO_PARAMS
+    try:
+        return decoder.decode(params)
+    except msgspec.ValidationError:
+        pass
+    except (msgspec.DecodeError, RecursionError) as exc:
+        raise InvalidParams(f"parameters: {exc}") from exc
+    loose = _tidy(msgspec.json.decode(params))
+    if isinstance(loose, list):
+        if len(loose) != 1 or not isinstance(loose[0], dict):
+            raise InvalidParams("use named parameters: an object, not an array")
+        loose = loose[0]
+    try:
+        return msgspec.convert(loose, decoder.type)
+    except msgspec.ValidationError as exc:
+        raise InvalidParams(f"parameters: {exc}") from exc
+
+
+def _tidy(value: Json) -> Json:
+    """Drop members that are null, write integral floats as integers."""
+    if isinstance(value, dict):
+        return {key: _tidy(member) for key, member in value.items() if member is not None}
+    if isinstance(value, list):
+        return [_tidy(element) for element in value]
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value
+
+
+def encode(value: object) -> bytes:
+    """JSON without a NUL in any string: one editor's parser rejects the whole message for it (editors.md S12)."""
+    text = _encoder.encode(value)
+    if b"\\u0000" in text:
+        text = _encoder.encode(_without_nul(msgspec.to_builtins(value)))
+    return text
+
+
+def _without_nul(value: Json) -> Json:
+    if isinstance(value, dict):
+        return {key.replace("\0", "\ufffd"): _without_nul(member) for key, member in value.items()}
+    if isinstance(value, list):
+        return [_without_nul(element) for element in value]
+    if isinstance(value, str):
+        return value.replace("\0", "\ufffd")
+    return value
+
+
+def encode_result(identity: bytes, result: object) -> bytes:
+    """A response that carries a result."""
+    return b'{"jsonrpc":"2.0","id":' + identity + b',"result":' + encode(result) + b"}"
+
+
+def encode_error(identity: bytes, error: RemoteError) -> bytes:
+    """A response that carries an error."""
+    return b'{"jsonrpc":"2.0","id":' + identity + b',"error":' + encode(to_wire(error)) + b"}"
+
+
+def encode_notification(method: str, params: object) -> bytes:
+    """A notification; the broker sends no requests of its own."""
+    return b'{"jsonrpc":"2.0","method":' + encode(method) + b',"params":' + encode(params) + b"}"
+
+
+def encode_batch(responses: list[bytes]) -> bytes:
+    """The answer to a batch, empty if the batch held only notifications."""
+    return b"[" + b",".join(responses) + b"]" if responses else b""
