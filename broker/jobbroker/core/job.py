@@ -1,4 +1,4 @@
-"""The life of a job: its states, the events that move it, and the table of what each does in each. Every cell is filled.
+"""The life of a job: its states, the events that move it, and the table of what each does in each, no cell empty.
 
 The table alone changes a job's status. Nothing leaves a terminal state: whichever end comes first is the truth, later
 ones are ignored. This file knows no clock and no process: times and ids come in with the events.
@@ -11,8 +11,9 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Literal
 
-from jobclient.protocol.wire import LIVE, TERMINAL, Job, Reason, Status, Stream
 from msgspec import Struct
+
+from jobclient.protocol.wire import LIVE, TERMINAL, Job, Reason, Status, Stream
 
 
 class IllegalTransition(Exception):
