@@ -29,10 +29,11 @@ class Started(Struct, frozen=True, tag="started"):
 
 
 class SpawnFailed(Struct, frozen=True, tag="spawn_failed"):
-    """It could not be started (F), or no shim could be had."""
+    """It could not be started (F), or no shim could be had, or the fault was ours."""
 
     error: str
     wall_ms: int
+    reason: Reason = "spawn"
 
 
 class NeverRan(Struct, frozen=True, tag="never_ran"):
@@ -121,7 +122,7 @@ def _begin(snapshot: Snapshot, event: Event) -> Status:
 
 def _fail_to_begin(snapshot: Snapshot, event: Event) -> Status:
     assert isinstance(event, SpawnFailed)
-    return _close(snapshot, "failed", "spawn", event.wall_ms, event.error)
+    return _close(snapshot, "failed", event.reason, event.wall_ms, event.error)
 
 
 def _never_run(snapshot: Snapshot, event: Event) -> Status:

@@ -5,7 +5,7 @@ A record is a head, written by the daemon before it promises the job, and lines,
     head    NUL-terminated fields: magic, id, number, kind, cwd, then counted lists: argv, env, more ("name=value")
     A       shim pid, its start time, boot id, pipe inodes: it is about to spawn
     S       job pid, its start time, boot id, wall ms, monotonic ms: it runs
-    F       stage, errno: it surely did not run
+    F       stage, errno, wall ms: it surely did not run
     T, C    wall ms, monotonic ms: its leader was stopped, continued
     L       reason, wall ms, monotonic ms: a limit or a cancellation begins, before the first signal
     X       wait status, wall ms, monotonic ms, size and dropped of both streams, survivors: it ended
@@ -36,7 +36,7 @@ UNBEGUN, LIVE, ENDED, UNSPAWNED, NEVER, UNKNOWN, ORPHANED, REBOOTED, DAMAGED = (
 )
 VERDICTS = (UNBEGUN, LIVE, ENDED, UNSPAWNED, NEVER, UNKNOWN, ORPHANED, REBOOTED, DAMAGED)
 
-_ARITY = {b"A": 5, b"S": 5, b"F": 2, b"T": 2, b"C": 2, b"L": 3, b"X": 8, b"N": 2}
+_ARITY = {b"A": 5, b"S": 5, b"F": 3, b"T": 2, b"C": 2, b"L": 3, b"X": 8, b"N": 2}
 
 
 class DamagedRecord(ValueError):
