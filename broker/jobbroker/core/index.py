@@ -1,8 +1,8 @@
 """The index beside a job's output: which stream wrote which bytes, and when. Pure, imports nothing: the shim loads it.
 
 Entries of 16 bytes, little endian: where the range starts in `output`, then microseconds since the epoch shifted left
-by a byte that says what the range is. A range ends where the next begins, the last one where the file does. What was not
-kept is a range too, without bytes behind it, so that offsets stay valid for ever.
+by a byte that says what the range is. A range ends where the next begins, the last one where the file does. What
+was not kept is a range too, without bytes behind it, so that offsets stay valid for ever.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ UNBEGUN, LIVE, ENDED, UNSPAWNED, NEVER, UNKNOWN, ORPHANED, REBOOTED, DAMAGED = (
 )
 VERDICTS = (UNBEGUN, LIVE, ENDED, UNSPAWNED, NEVER, UNKNOWN, ORPHANED, REBOOTED, DAMAGED)
 
-_ARITY = {b"A": 5, b"S": 5, b"F": 3, b"T": 2, b"C": 2, b"L": 3, b"X": 8, b"N": 2}
+_ARITY = {b"A": 4, b"S": 5, b"F": 3, b"T": 2, b"C": 2, b"L": 3, b"X": 8, b"N": 2}
 
 
 class DamagedRecord(ValueError):
