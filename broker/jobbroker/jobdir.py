@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
 
 from msgspec import Struct
@@ -68,7 +68,7 @@ class JobDirectories:
         return os.open(name, _DIRECTORY, dir_fd=self._root)
 
     @contextmanager
-    def opened(self, name: str) -> Iterator[int]:
+    def opened(self, name: str) -> Generator[int]:
         """The same, for the length of a block."""
         directory = self.open(name)
         try:
@@ -125,7 +125,7 @@ class JobDirectories:
 
 
 @contextmanager
-def _opened(directory: int, flags: int) -> Iterator[int]:
+def _opened(directory: int, flags: int) -> Generator[int]:
     descriptor = os.open("record", flags | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=directory)
     try:
         yield descriptor
