@@ -48,6 +48,14 @@ class JobDirectories:
         """The ids that have a directory, in order."""
         return sorted(os.listdir(self._root))
 
+    def exists(self, name: str) -> bool:
+        """Whether there is anything of that name."""
+        try:
+            os.stat(name, dir_fd=self._root, follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        return True
+
     def create(self, head: record.Head) -> None:
         """Make the directory and its record with room for every line to come; nothing is left behind on failure.
 

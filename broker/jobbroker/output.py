@@ -23,12 +23,18 @@ MAX_TAIL = 16 * 1024 * 1024
 
 
 class Piece(Struct, frozen=True):
-    """Bytes of one stream from `start`; the reader goes on at `next`; `dropped` bytes before `start` were not kept."""
+    """Bytes of one stream from `start`; the reader goes on at `next`; `dropped` bytes before `start` were not kept.
+
+    The last `run` bytes of the data lie side by side in the file and end at `end`; beyond it, up to `next`, there is
+    nothing of this stream.
+    """
 
     data: bytes
     start: int
     next: int
     dropped: int
+    end: int
+    run: int
 
 
 class OutputReader:
@@ -44,7 +50,8 @@ class OutputReader:
     def read(self, stream: StreamName, start: int, limit: int) -> Piece:
         """At most `limit` bytes of a stream, from `start` on, without a gap among them."""
         data = bytearray()
-        first, at, dropped = start, start, 0
+        first = at = end = start
+        dropped = run = 0
         for piece in self._ranges(start):
             begin = max(piece.start, start)
             if not piece.belongs_to(stream):
@@ -60,10 +67,11 @@ class OutputReader:
                 want = min(piece.end - begin, limit - len(data))
                 got = os.pread(self._output, want, begin)
                 data += got
-                at = begin + len(got)
+                run = run + len(got) if end == begin else len(got)
+                at = end = begin + len(got)
                 if len(data) >= limit or len(got) < want:
                     break
-        return Piece(bytes(data), first if data else at, at, dropped)
+        return Piece(bytes(data), first if data else at, at, dropped, end, run)
 
     def tail(self, stream: StreamName, lines: int) -> int:
         """Where the last `lines` lines of a stream begin; a last line without its newline counts."""
@@ -148,17 +156,17 @@ def opened_output(directory: int) -> Generator[OutputReader]:
                 os.close(descriptor)
 
 
-def as_text(data: bytes, *, final: bool) -> tuple[str, Encoding, int]:
+def as_text(data: bytes, spare: int = 0, *, binary: bool = False) -> tuple[str, Encoding, int]:
     """Bytes as they travel: text where they are text, base64 where not, and how many of them were taken.
 
-    A character cut at the end is left for the next piece unless this one is `final`. A NUL makes it base64: one
-    editor's parser rejects a whole message for it (editors.md S12).
+    Of a character that is cut off at the end, up to `spare` bytes are left for the next piece. A NUL makes it base64:
+    one editor's parser rejects a whole message for it (editors.md S12). `binary` data is base64 in any case.
     """
-    if b"\0" not in data:
+    if not binary and b"\0" not in data:
         try:
             return data.decode(), "utf-8", len(data)
         except UnicodeDecodeError as exc:
             cut = exc.start
-            if not final and cut and exc.reason == "unexpected end of data" and len(data) - cut < 4:
+            if 0 < cut and len(data) - cut <= min(spare, 3) and exc.reason == "unexpected end of data":
                 return data[:cut].decode(), "utf-8", cut
     return base64.b64encode(data).decode(), "base64", len(data)

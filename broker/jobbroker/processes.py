@@ -6,12 +6,13 @@ in messages (`ID LINE`, the lines of `core/record.py`); the end of its channel m
 
 from __future__ import annotations
 
-import os
 import socket
 import subprocess
 import sys
 from array import array
 from collections import deque
+
+import trio
 
 from jobbroker.forks import fork_server_command
 
@@ -51,18 +52,18 @@ class Shim:
         self.job = job
         return True
 
-    def receive(self) -> list[str] | None:
-        """The words of the next message, an empty list if the shim is gone, None if there is no message now."""
+    def receive(self) -> bytes | None:
+        """The next message, empty if the shim is gone, None if there is none now."""
         try:
-            message = self.channel.recv(4096)
+            return self.channel.recv(4096).rstrip(b"\n")
         except BlockingIOError:
             return None
         except ConnectionError:
-            return []
-        return message.decode("ascii", "replace").rstrip("\n").split(" ") if message else []
+            return b""
 
     def close(self) -> None:
         """Hang up: an idle shim goes, a busy one finishes its job alone."""
+        trio.lowlevel.notify_closing(self.channel)
         self.channel.close()
 
 
@@ -158,16 +159,3 @@ class ShimPool:
                 self._process.kill()
                 self._process.wait()
             self._process = None
-
-
-def raise_descriptor_limit() -> None:
-    """Allow ourselves as many descriptors as we may have: one per live job and connection."""
-    import resource  # the fork server gets the old limit back from each job's head
-
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def fork_environment() -> dict[str, str]:
-    """What the fork server itself needs of our environment: jobs bring their own."""
-    return {name: os.environ[name] for name in ("LANG", "LC_ALL") if name in os.environ}

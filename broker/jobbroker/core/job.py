@@ -54,7 +54,10 @@ class Continued(Struct, frozen=True, tag="continued"):
 
 
 class EndAsked(Struct, frozen=True, tag="end_asked"):
-    """A cancellation was accepted and committed; nothing has been signalled yet."""
+    """A cancellation was accepted; it is committed before anything is signalled."""
+
+    reason: Reason
+    grace_ms: int
 
 
 class EndBegun(Struct, frozen=True, tag="end_begun"):
@@ -93,6 +96,8 @@ class Snapshot(Struct, kw_only=True, gc=False):
     Attributes:
         job: what clients see.
         ending: the reason of the limit or cancellation that has begun, None before that.
+        asked: the reason of the cancellation that was accepted, with its grace, whether it has begun or not: a daemon
+            that finds it unanswered asks again.
         started_mono_ms: monotonic start, for the duration; means nothing after a reboot.
         key: idempotency key, and `digest` of the parameters it came with.
         on_disconnect: whether the end of the starter's connection cancels it.
@@ -101,6 +106,8 @@ class Snapshot(Struct, kw_only=True, gc=False):
 
     job: Job
     ending: Reason | None = None
+    asked: Reason | None = None
+    asked_grace_ms: int = 0
     started_mono_ms: int = 0
     key: str | None = None
     digest: str = ""
@@ -143,7 +150,10 @@ def _resume(snapshot: Snapshot, _: Event) -> Status:
     return "running"
 
 
-def _note_asked(snapshot: Snapshot, _: Event) -> Status:
+def _note_asked(snapshot: Snapshot, event: Event) -> Status:
+    assert isinstance(event, EndAsked)
+    snapshot.asked = snapshot.asked or event.reason
+    snapshot.asked_grace_ms = event.grace_ms
     snapshot.job.cancel_requested = True
     return snapshot.job.status
 
@@ -233,9 +243,13 @@ def apply(snapshot: Snapshot, event: Event) -> bool:
     change = _CHANGES[snapshot.job.status, type(event)]
     if change is _ignore:
         return False
-    before = (snapshot.job.status, snapshot.job.cancel_requested, snapshot.ending)
+    before = _moving_parts(snapshot)
     snapshot.job.status = change(snapshot, event)
-    return before != (snapshot.job.status, snapshot.job.cancel_requested, snapshot.ending)
+    return before != _moving_parts(snapshot)
+
+
+def _moving_parts(snapshot: Snapshot) -> tuple[object, ...]:
+    return snapshot.job.status, snapshot.ending, snapshot.asked, snapshot.asked_grace_ms
 
 
 def is_live(job: Job) -> bool:

@@ -116,8 +116,8 @@ def _decode_call(message: bytes) -> Call:
     return Request(identity, method, params)
 
 
-def decode_params(params: bytes, decoder: msgspec.json.Decoder[T]) -> T:
-    """Read parameters as the method's own type.
+def decode_params(params: bytes, decoder: msgspec.json.Decoder[T], positional: tuple[str, ...] = ()) -> T:
+    """Read parameters as the method's own type; an array stands for the members that `positional` names.
 
     Absent, `null`, `[]` and `{}` are the same, `[{...}]` is `{...}`, a member that is null is absent, `3.0` is `3`
     (editors.md S10, S11). The usual case costs one typed decode; only what does not fit is looked at twice.
@@ -135,13 +135,19 @@ def decode_params(params: bytes, decoder: msgspec.json.Decoder[T]) -> T:
         raise InvalidParams(f"parameters: {exc}") from exc
     loose = _tidy(msgspec.json.decode(params))
     if isinstance(loose, list):
-        if len(loose) != 1 or not isinstance(loose[0], dict):
-            raise InvalidParams("use named parameters: an object, not an array")
-        loose = loose[0]
+        loose = _named(loose, positional)
     try:
         return msgspec.convert(loose, decoder.type)
     except msgspec.ValidationError as exc:
         raise InvalidParams(f"parameters: {exc}") from exc
+
+
+def _named(values: list[Json], positional: tuple[str, ...]) -> Json:
+    if len(values) == 1 and isinstance(values[0], dict):
+        return values[0]
+    if not 0 < len(values) <= len(positional):
+        raise InvalidParams("use named parameters: an object, not an array")
+    return dict(zip(positional, values, strict=False))
 
 
 def _tidy(value: Json) -> Json:
