@@ -149,6 +149,16 @@ def last(lines: list[Line], letter: bytes) -> Line | None:
             return line
     return None
 
+def end_of_lines(data: bytes) -> int:
+    """Where in a record the next line belongs: behind the last complete one, which may be before the end of the file.
+
+    What a killed writer left unfinished must be written over. Behind it the next line would be glued to it and be no
+    line either, and an attempt nobody can read is an attempt that will be made twice.
+    """
+    newline = data.rfind(b"\n")
+    return (max(data.rfind(b"\x00"), newline)) + 1
+
+
 
 def verdict(lines: list[Line], *, locked: bool, boot: bytes) -> str:
     """What the record says, one of `VERDICTS`. Test the lock first, then read, or an end in between is missed.
