@@ -74,12 +74,19 @@ class Head:
         return int(self.more.get(name, b"0"))
 
     def encode(self) -> bytes:
-        """The head as written. No field may hold a NUL; the kernel takes none either."""
+        """The head as written.
+
+        Raises:
+            ValueError: for a NUL in a field (the kernel takes none either), or `=` in a name among `more`.
+        """
         fields = [MAGIC, self.id, b"%d" % self.number, self.kind, self.cwd]
         for items in (self.argv, self.env, [name + b"=" + value for name, value in self.more.items()]):
             fields.append(b"%d" % len(items))
             fields += items
-        return b"\0".join(fields) + b"\0"
+        data = b"\0".join(fields) + b"\0"
+        if data.count(b"\0") != len(fields) or any(b"=" in name for name in self.more):
+            raise ValueError("a NUL in a field, or `=` in a name: the record would read as another job's")
+        return data
 
 
 def decode(data: bytes) -> tuple[Head, list[Line]]:
