@@ -126,7 +126,9 @@ def _fail_to_begin(snapshot: Snapshot, event: Event) -> Status:
 
 def _never_run(snapshot: Snapshot, event: Event) -> Status:
     assert isinstance(event, NeverRan)
-    return _close(snapshot, "cancelled", event.reason, event.wall_ms, None)
+    if event.reason in ("user", "disconnect", "shutdown"):
+        return _close(snapshot, "cancelled", event.reason, event.wall_ms, None)
+    return _close(snapshot, "failed", event.reason, event.wall_ms, f"it was never started ({event.reason})")
 
 
 def _stop(snapshot: Snapshot, event: Event) -> Status:
