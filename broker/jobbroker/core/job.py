@@ -108,6 +108,7 @@ class Snapshot(Struct, kw_only=True, gc=False):
 
 
 Change = Callable[[Snapshot, Event], Status]
+_LAST_MS = 253_402_300_799_999  # the end of the year 9999
 
 
 def _begin(snapshot: Snapshot, event: Event) -> Status:
@@ -250,7 +251,11 @@ def is_terminal(job: Job) -> bool:
 
 
 def timestamp(wall_ms: int) -> str:
-    """RFC 3339 UTC with milliseconds and Z, so that the order of texts is the order of times."""
+    """RFC 3339 UTC with milliseconds and Z, so that the order of texts is the order of times.
+
+    Of a damaged record's absurd number the nearest year there is a text for.
+    """
+    wall_ms = min(max(wall_ms, 0), _LAST_MS)
     return datetime.fromtimestamp(wall_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{wall_ms % 1000:03d}Z"
 
 
