@@ -259,6 +259,11 @@ def timestamp(wall_ms: int) -> str:
     return datetime.fromtimestamp(wall_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{wall_ms % 1000:03d}Z"
 
 
+def milliseconds(text: str) -> int:
+    """The time a `timestamp` was made from."""
+    return round(datetime.fromisoformat(text).timestamp() * 1000)
+
+
 def signal_name(number: int) -> str:
     """`SIGTERM` for 15; real-time signals count from SIGRTMIN."""
     try:
