@@ -116,6 +116,7 @@ class Snapshot(Struct, kw_only=True, gc=False):
 
 
 Change = Callable[[Snapshot, Event], Status]
+_LAST_MS = 253_402_300_799_999  # the end of the year 9999
 
 
 def _begin(snapshot: Snapshot, event: Event) -> Status:
@@ -134,7 +135,9 @@ def _fail_to_begin(snapshot: Snapshot, event: Event) -> Status:
 
 def _never_run(snapshot: Snapshot, event: Event) -> Status:
     assert isinstance(event, NeverRan)
-    return _close(snapshot, "cancelled", event.reason, event.wall_ms, None)
+    if event.reason in ("user", "disconnect", "shutdown"):
+        return _close(snapshot, "cancelled", event.reason, event.wall_ms, None)
+    return _close(snapshot, "failed", event.reason, event.wall_ms, f"it was never started ({event.reason})")
 
 
 def _stop(snapshot: Snapshot, event: Event) -> Status:
@@ -263,8 +266,17 @@ def is_terminal(job: Job) -> bool:
 
 
 def timestamp(wall_ms: int) -> str:
-    """RFC 3339 UTC with milliseconds and Z, so that the order of texts is the order of times."""
+    """RFC 3339 UTC with milliseconds and Z, so that the order of texts is the order of times.
+
+    Of a damaged record's absurd number the nearest year there is a text for.
+    """
+    wall_ms = min(max(wall_ms, 0), _LAST_MS)
     return datetime.fromtimestamp(wall_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{wall_ms % 1000:03d}Z"
+
+
+def milliseconds(text: str) -> int:
+    """The time a `timestamp` was made from."""
+    return round(datetime.fromisoformat(text).timestamp() * 1000)
 
 
 def signal_name(number: int) -> str:
