@@ -65,11 +65,17 @@ def _parse(words: list[str]) -> tuple[str | None, bool]:
             to_stderr = True
         elif word == "--instance" or word.startswith("--instance="):
             instance = word.partition("=")[2] or next(rest, "")
-            if not paths.is_instance(instance):
-                raise Usage(f"no instance can be called {instance!r}")
+            _check_instance(instance)
         else:
             raise Usage(f"unknown argument {word!r}")
     return instance, to_stderr
+
+
+def _check_instance(name: str) -> None:
+    try:
+        paths.check_instance(name)
+    except paths.BadInstanceName as exc:
+        raise Usage(str(exc)) from exc
 
 
 def _run(instance: str, lock: InstanceLock, *, to_stderr: bool) -> int:

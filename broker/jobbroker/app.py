@@ -15,8 +15,8 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Generator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import trio
@@ -26,7 +26,6 @@ from jobbroker import recovery
 from jobbroker.broker import About, Broker, Leaving
 from jobbroker.clock import mono_ms, wall_ms
 from jobbroker.connection import Connection
-from jobbroker.core.job import is_live
 from jobbroker.core.table import Table
 from jobbroker.jobdir import JobDirectories
 from jobbroker.listener import Listener, Peer
@@ -34,6 +33,7 @@ from jobbroker.lock import InstanceLock
 from jobbroker.notify import NotifySocket
 from jobbroker.requests import Surroundings
 from jobbroker.settings import Settings
+from jobbroker.store import Store
 from jobclient import paths
 from jobclient.protocol import jsonrpc, wire
 from jobclient.version import __version__
@@ -63,14 +63,15 @@ async def run(setup: Setup) -> None:
             await nursery.start(store.run)
             if store.is_new:
                 await recovery.rebuild(store, jobs)
-            await _serve(setup, _make_broker(setup, store, jobs, trouble), nursery)
+            with closing(NotifySocket(paths.notify_path(instance))) as notify:
+                await _serve(setup, _make_broker(setup, store, jobs, trouble), notify)
             nursery.cancel_scope.cancel()
     finally:
         await store.close()
         jobs.close()
 
 
-def _make_broker(setup: Setup, store: recovery.Store, jobs: JobDirectories, trouble: str | None) -> Broker:
+def _make_broker(setup: Setup, store: Store, jobs: JobDirectories, trouble: str | None) -> Broker:
     about = About(
         instance=setup.instance,
         started_wall_ms=wall_ms(),
@@ -86,33 +87,32 @@ def _make_broker(setup: Setup, store: recovery.Store, jobs: JobDirectories, trou
     broker = Broker(about=about, settings=setup.settings, store=store, jobs=jobs, table=table, around=setup.around)
     if trouble is not None:
         broker.troubles.append(trouble)
-        broker.pruning = False
+        broker.removals.pruning = False
     return broker
 
 
-async def _serve(setup: Setup, broker: Broker, nursery: trio.Nursery) -> None:
-    await nursery.start(broker.run)
-    notify = NotifySocket(paths.notify_path(setup.instance))
-    nursery.start_soon(notify.run, broker.supervision.poked)
-    live = broker.store.rows.live()
-    broker.table.load(live)
-    names = broker.jobs.names()
-    await recovery.adopt(broker, live)
-    connections: set[Connection] = set()
-    with _published(setup, broker) as listener:
-        async with trio.open_nursery() as clients:
-            clients.start_soon(_accept, listener, broker, connections, clients)
+async def _serve(setup: Setup, broker: Broker, notify: NotifySocket) -> None:
+    """From the adoption of what is there, to the last client's goodbye."""
+    async with trio.open_nursery() as nursery:
+        await nursery.start(broker.run)
+        nursery.start_soon(notify.run, broker.supervision.poked)  # before any record is read: no news is missed
+        live = broker.store.rows.live()
+        names = broker.jobs.names()
+        broker.table.load(live)
+        await recovery.adopt(broker, live)
+        with _published(setup, broker) as listener:
+            connections: set[Connection] = set()
+            nursery.start_soon(_accept, listener, broker, connections)
             nursery.start_soon(_keep_house, broker, names)
             nursery.start_soon(_watch_signals, broker)
             nursery.start_soon(_watch_idleness, broker)
             await broker.left.wait()
             await _leave(broker, listener, connections)
-            clients.cancel_scope.cancel()
-    notify.close()
+        nursery.cancel_scope.cancel()
 
 
 @contextmanager
-def _published(setup: Setup, broker: Broker) -> Iterator[Listener]:
+def _published(setup: Setup, broker: Broker) -> Generator[Listener]:
     """The socket, the pid file and the lock's text, for as long as clients are served."""
     place = broker.about.paths.socket
     listener = Listener(place)
@@ -135,7 +135,7 @@ def _write_pid(path: str) -> None:
     os.replace(new, path)
 
 
-async def _accept(listener: Listener, broker: Broker, connections: set[Connection], clients: trio.Nursery) -> None:
+async def _accept(listener: Listener, broker: Broker, connections: set[Connection]) -> None:
     """Serve clients; a fault in one connection ends that one."""
 
     async def serve(client: socket.socket, peer: Peer) -> None:
@@ -152,8 +152,7 @@ async def _accept(listener: Listener, broker: Broker, connections: set[Connectio
             broker.connections -= 1
             broker.stir()
 
-    with clients.cancel_scope:
-        await listener.run(serve, broker.settings.max_connections)
+    await listener.run(serve, broker.settings.max_connections)
 
 
 async def _leave(broker: Broker, listener: Listener, connections: set[Connection]) -> None:
@@ -181,16 +180,15 @@ async def _cancel_jobs(broker: Broker, how: Leaving) -> None:
         for snapshot in broker.table.all_live():
             nursery.start_soon(broker.end_for_shutdown, snapshot, how.grace_ms)
     for snapshot in broker.table.all_live():
-        if is_live(snapshot.job):
-            log.warning("left behind: id=%s pid=%s", snapshot.job.id, snapshot.job.pid)
+        log.warning("left behind: id=%s pid=%s", snapshot.job.id, snapshot.job.pid)
 
 
 async def _keep_house(broker: Broker, names: list[str]) -> None:
     """What need not be done before clients are served: sweep once, then prune after jobs have ended."""
-    if broker.pruning:
+    if broker.removals.pruning:
         await recovery.sweep(broker, names)
     while True:
-        await broker.prune()
+        await broker.removals.prune(broker.settings)
         await broker.overfull.wait()
         broker.overfull = trio.Event()
 
@@ -208,7 +206,7 @@ async def _watch_idleness(broker: Broker) -> None:
         if broker.connections or broker.table.live:
             await broker.active.wait()
             continue
-        with trio.move_on_after(limit / 1000) as patience:
+        with trio.move_on_after(limit / 1000):
             await broker.active.wait()
-        if patience.cancelled_caught and not broker.connections and not broker.table.live:
-            broker.leave(Leaving("idle"))
+            continue
+        broker.leave(Leaving("idle"))

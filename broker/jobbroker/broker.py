@@ -7,13 +7,13 @@ proven by records, so a change is announced at once and written when the store g
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 import trio
 from msgspec import Struct
 
+from jobbroker.admission import Admission, Admissions
 from jobbroker.clock import wall_ms
 from jobbroker.core import job as life
 from jobbroker.core import reference
@@ -24,7 +24,8 @@ from jobbroker.core.table import Table
 from jobbroker.events import Events
 from jobbroker.jobdir import JobDirectories
 from jobbroker.output import opened_output
-from jobbroker.requests import Surroundings, build, digest
+from jobbroker.removal import Removals
+from jobbroker.requests import Surroundings
 from jobbroker.settings import Settings
 from jobbroker.store import Store
 from jobbroker.supervision import Attendance, Supervision
@@ -40,16 +41,6 @@ PRUNE_EVERY = 100
 """Ends of jobs between two looks for jobs to prune."""
 
 log = logging.getLogger("jobbroker.jobs")
-
-
-class Admission:
-    """A job on its way into the store; several requests with one key may wait for the same one."""
-
-    def __init__(self, snapshot: Snapshot, attendance: Attendance) -> None:
-        self.snapshot = snapshot
-        self.attendance = attendance
-        self.settled = trio.Event()
-        self.failure: errors.StoreUnavailable | None = None
 
 
 class About(Struct, frozen=True):
@@ -81,7 +72,6 @@ class Broker:
         connections: clients connected.
         active: set, and replaced, whenever something happens that an idle broker would not see.
         overfull: set when more ended jobs are kept than the settings want.
-        pruning: whether ended jobs may be removed by themselves; not after a store was lost.
     """
 
     def __init__(
@@ -102,21 +92,17 @@ class Broker:
         self.events = Events(f"{about.started_wall_ms:x}")
         self.waiting = WaitingRoom()
         self.supervision = Supervision(jobs, self.apply, self._requeue)
+        self.admissions = Admissions(store, jobs, table, self.supervision, settings, around)
+        self.removals = Removals(store, jobs, table, self.events)
         self.rev = store.rev
         self.held = True
         self.leaving: Leaving | None = None
         self.left = trio.Event()
         self.connections = 0
         self.active = trio.Event()
-        self.pruning = True
         self.overfull = trio.Event()
         self.troubles: list[str] = []
-        self._removing: set[str] = set()
         self._ends = 0
-        self._around = around
-        self._admitted: list[Admission] = []
-        self._by_key: dict[str, Admission] = {}
-        self._arrived = trio.Event()
         self._tied: dict[object, set[str]] = {}  # jobs that end with their starter's connection
         self._nursery: trio.Nursery
 
@@ -125,7 +111,7 @@ class Broker:
         async with trio.open_nursery() as self._nursery:
             await self._nursery.start(self.supervision.run)
             task_status.started()
-            await self._admit_all()
+            await self.admissions.run(self._accept, self.start_due)
 
     async def through(self, work: Callable[[], Awaitable[T]]) -> T:
         """Do something to its end even if whoever waits for it leaves."""
@@ -147,7 +133,7 @@ class Broker:
             raise failure[0]
         return result[0]
 
-    # --- admitting --------------------------------------------------------------------------------------------------
+    # --- starting ---------------------------------------------------------------------------------------------------
 
     def admit(self, params: wire.StartParams, origin: wire.Origin, owner: object) -> tuple[Admission | Snapshot, bool]:
         """Take in a job: its number is given now, its promise comes with the commit.
@@ -157,87 +143,17 @@ class Broker:
         """
         if self.leaving is not None:
             raise errors.ShuttingDown("the broker is shutting down; ask again, the next one will take the job")
-        if self.store.degraded is not None:
-            raise errors.StoreUnavailable(f"no new jobs while the store cannot be written: {self.store.degraded}")
-        if params.idempotency_key is not None:
-            known = self._find_key(params)
-            if known is not None:
-                return known, False
-        identity = self._new_id()
-        head, snapshot = build(
-            params,
-            identity=identity,
-            number=self.store.last_number + 1,
-            now=wall_ms(),
-            origin=origin,
-            settings=self.settings,
-            around=self._around,
-        )
-        try:
-            self.jobs.create(head)
-        except OSError as exc:
-            text = f"the job's record cannot be written: {exc.strerror or exc}"
-            raise errors.StoreUnavailable(f"{text}; make room in {self.jobs.path}") from exc
-        self.store.take_number()
-        admission = Admission(snapshot, self.supervision.attend(snapshot.job))
-        if snapshot.key is not None:
-            self._by_key[snapshot.key] = admission
-        if snapshot.on_disconnect == "cancel":
-            self._tied.setdefault(owner, set()).add(identity)
+        found, created = self.admissions.admit(params, origin)
+        if created and params.on_disconnect == "cancel" and isinstance(found, Admission):
+            self._tied.setdefault(owner, set()).add(found.snapshot.job.id)
+        return found, created
+
+    def _accept(self, snapshot: Snapshot) -> None:
+        """A job is committed: it is one of ours from now on."""
+        self.table.add(snapshot)
         self._touch(snapshot)
-        self._admitted.append(admission)
-        self._arrived.set()
-        return admission, True
-
-    def _find_key(self, params: wire.StartParams) -> Admission | Snapshot | None:
-        key = params.idempotency_key
-        assert key is not None  # noqa: S101  # the caller looked
-        admission = self._by_key.get(key)
-        known = admission.snapshot if admission is not None else self.table.by_key(key) or self.store.rows.by_key(key)
-        if known is None:
-            return None
-        if known.digest != digest(params):
-            raise errors.InvalidParams(f"`idempotencyKey` {key!r} was used for another request (job {known.job.id})")
-        return admission or known
-
-    def _new_id(self) -> str:
-        while True:
-            identity = reference.new_id(os.urandom(reference.RANDOM_BYTES))
-            if not self.jobs.exists(identity):
-                return identity
-
-    async def _admit_all(self) -> None:
-        """Commit what was admitted, in groups, and then let it start."""
-        while True:
-            await self._arrived.wait()
-            self._arrived = trio.Event()
-            group, self._admitted = self._admitted, []
-            failure: errors.StoreUnavailable | None = None
-            try:
-                await self.store.commit(put=[admission.snapshot for admission in group])
-            except errors.StoreUnavailable as exc:
-                failure = exc
-            for admission in group:
-                self._settle(admission, failure)
-            self.start_due()
-
-    def _settle(self, admission: Admission, failure: errors.StoreUnavailable | None) -> None:
-        snapshot = admission.snapshot
-        if snapshot.key is not None:
-            del self._by_key[snapshot.key]
-        if failure is None:
-            self.table.add(snapshot)
-            log.info("queued: id=%s number=%d", snapshot.job.id, snapshot.job.number)
-            self._announce(snapshot)
-        else:
-            admission.failure = failure
-            self.supervision.leave(snapshot.job.id)
-            self._untie(snapshot.job.id)
-            try:
-                self.jobs.remove(snapshot.job.id)
-            except OSError as exc:
-                log.warning("left behind: id=%s error=%s", snapshot.job.id, exc)
-        admission.settled.set()
+        log.info("queued: id=%s number=%d", snapshot.job.id, snapshot.job.number)
+        self._announce(snapshot)
 
     def start_due(self) -> None:
         """Hand over the jobs that have a slot now."""
@@ -439,55 +355,3 @@ class Broker:
     def _untie(self, name: str) -> None:
         for names in self._tied.values():
             names.discard(name)
-
-    # --- removing ---------------------------------------------------------------------------------------------------
-
-    async def old_jobs(self, age_ms: int, keep: int) -> list[Snapshot]:
-        """The ended jobs of at least that age, oldest first, but for the newest `keep` of all ended ones."""
-        await self.store.commit()  # what ended just now is not in the store yet
-        counts = self.table.counts
-        spare = sum(count for status, count in counts.items() if status in wire.TERMINAL) - keep
-        if spare <= 0:
-            return []
-        return self.store.rows.oldest_ended(spare, wall_ms() - age_ms + 1)
-
-    async def remove(self, snapshots: list[Snapshot]) -> list[str]:
-        """Remove ended jobs with all they left, the rows last; those that could not be removed stay.
-
-        Returns:
-            The ids of those that are gone.
-        """
-        gone: list[Snapshot] = []
-        for snapshot in snapshots:
-            name = snapshot.job.id
-            if name in self._removing or not is_terminal(snapshot.job):
-                continue
-            try:
-                self.jobs.remove(name)
-            except OSError as exc:
-                log.warning("cannot remove: id=%s error=%s", name, exc)
-                continue
-            self._removing.add(name)
-            gone.append(snapshot)
-            await trio.lowlevel.checkpoint()
-        names = [snapshot.job.id for snapshot in gone]
-        try:
-            await self.store.commit(delete=names)
-            for snapshot in gone:
-                self.table.remove(snapshot)
-                self.events.removed(snapshot)
-        finally:
-            self._removing.difference_update(names)
-        return names
-
-    async def prune(self) -> None:
-        """Remove the ended jobs that the settings no longer want kept."""
-        if not self.pruning:
-            return
-        age = self.settings.keep_for_ms
-        old = await self.old_jobs(0, self.settings.keep_jobs)
-        if age:
-            old += await self.old_jobs(age, 0)
-        if old:
-            gone = await self.remove(old)
-            log.info("pruned: %d ended jobs", len(gone))

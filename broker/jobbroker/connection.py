@@ -16,8 +16,8 @@ import trio
 
 from jobbroker.broker import Broker
 from jobbroker.listener import Peer
-from jobbroker.methods import METHODS, Outcome
-from jobbroker.methods.call import Call
+from jobbroker.methods import METHODS
+from jobbroker.methods.call import Call, Outcome, Pending
 from jobbroker.outbox import Outbox
 from jobclient.protocol import errors, jsonrpc, wire
 from jobclient.protocol.framing import MAX_MESSAGE, LineReader, Oversized, encode_line, is_line_framing
@@ -53,7 +53,7 @@ class Connection:
         self.broker = broker
         self.peer = peer
         self.name = peer.command
-        self.methods = METHODS.keys()
+        self.methods: tuple[str, ...] = tuple(METHODS)
         self._socket = sock
         self._reader = LineReader()
         self._outbox = Outbox(sock)
@@ -130,7 +130,7 @@ class Connection:
         return b""
 
     async def _finish(self) -> None:
-        """The client says no more. One that only closed its sending half still gets its answers; else they are dropped."""
+        """The client says no more. Who only closed the sending half still gets the answers."""
         if not self._count or self._outbox.broken:
             await self._outbox.flushed()
             return
@@ -203,9 +203,9 @@ class Connection:
                     outcome = self._call(method, params, context)
                 except errors.RemoteError as exc:
                     return jsonrpc.encode_error(identity, exc)
-                if isinstance(outcome, Awaitable):
+                if isinstance(outcome, Pending):
                     self._count += 1
-                    return self._watch(identity, outcome)
+                    return self._watch(identity, outcome.rest)
                 return jsonrpc.encode_result(identity, outcome)
 
     def _call(self, name: str, params: bytes, context: Call) -> Outcome:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Coroutine
 import trio
 from msgspec import Struct
 
-from jobclient.paths import short_address
+from jobclient.paths import ShortAddress
 
 BACKLOG = 1024
 RETRY_SECONDS = 0.2
@@ -38,7 +38,7 @@ class Listener:
         self._socket.setblocking(False)
         if os.path.lexists(path):
             os.unlink(path)
-        with short_address(path) as address:
+        with ShortAddress(path) as address:
             self._socket.bind(address)
         os.chmod(path, 0o600)
         self._identity = _identity(path)
@@ -53,8 +53,11 @@ class Listener:
                 async with places:
                     await serve(client, peer)
 
-            while True:
-                await trio.lowlevel.wait_readable(self._socket)
+            while self._socket.fileno() >= 0:
+                try:
+                    await trio.lowlevel.wait_readable(self._socket)
+                except trio.ClosedResourceError:
+                    return  # once those who are connected have gone
                 if places.available_tokens <= 0:
                     await trio.sleep(RETRY_SECONDS)
                     continue
@@ -80,7 +83,9 @@ class Listener:
         return client, peer
 
     def close(self) -> None:
-        """Listen no more, and take the socket away, if it is still ours: a successor may have bound its own."""
+        """Listen no more, and take the socket away, unless a successor has bound its own. Again, it does nothing."""
+        if self._socket.fileno() < 0:
+            return
         trio.lowlevel.notify_closing(self._socket)
         self._socket.close()
         if self._identity == _identity(self.path):

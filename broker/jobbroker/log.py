@@ -16,7 +16,8 @@ KEEP = 4
 class _OneLine(logging.Formatter):
     """A traceback is many lines; each of them says which event it belongs to by its indentation."""
 
-    converter = time.gmtime
+    def converter(self, seconds: float | None) -> time.struct_time:
+        return time.gmtime(seconds)
 
     def format(self, record: logging.LogRecord) -> str:
         return super().format(record).replace("\n", "\n    ")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Callable
 
 import trio
 
-from jobclient.paths import bindable
+from jobclient.paths import ShortAddress
 
 MAX_POKE = 64
 
@@ -19,16 +20,21 @@ class NotifySocket:
         """Bind; a socket left over from an earlier daemon is replaced, since its lock is ours now."""
         if os.path.lexists(path):
             os.unlink(path)
-        self._socket = trio.socket.socket(trio.socket.AF_UNIX, trio.socket.SOCK_DGRAM)
-        with bindable(path) as address:
-            self._socket._sock.bind(address)  # noqa: SLF001  # trio's own bind would resolve the address in a thread
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        with ShortAddress(path) as address:
+            self._socket.bind(address)
 
     async def run(self, poked: Callable[[str], None]) -> None:
         """Call `poked` with each id that comes; ends with its nursery."""
         while True:
-            message = await self._socket.recv(MAX_POKE)
+            await trio.lowlevel.wait_readable(self._socket)
+            try:
+                message = self._socket.recv(MAX_POKE)
+            except BlockingIOError:
+                continue
             poked(message.decode("ascii", "replace"))
 
     def close(self) -> None:
-        """Stop listening."""
+        """Listen no more; the place stays for the next daemon to bind."""
+        trio.lowlevel.notify_closing(self._socket)
         self._socket.close()

@@ -167,6 +167,6 @@ def as_text(data: bytes, spare: int = 0, *, binary: bool = False) -> tuple[str, 
             return data.decode(), "utf-8", len(data)
         except UnicodeDecodeError as exc:
             cut = exc.start
-            if 0 < cut and len(data) - cut <= min(spare, 3) and exc.reason == "unexpected end of data":
+            if cut > 0 and len(data) - cut <= min(spare, 3) and exc.reason == "unexpected end of data":
                 return data[:cut].decode(), "utf-8", cut
     return base64.b64encode(data).decode(), "base64", len(data)

@@ -61,6 +61,11 @@ class Shim:
         except ConnectionError:
             return b""
 
+    @property
+    def closed(self) -> bool:
+        """Whether we hung up."""
+        return self.channel.fileno() < 0
+
     def close(self) -> None:
         """Hang up: an idle shim goes, a busy one finishes its job alone."""
         trio.lowlevel.notify_closing(self.channel)

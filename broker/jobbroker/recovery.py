@@ -86,7 +86,7 @@ async def adopt(broker: Broker, live: list[Snapshot]) -> None:
 
 
 def _resume_ending(broker: Broker, snapshot: Snapshot) -> None:
-    """An end that was promised and not begun is asked for again; a starter that must have left counts as having left."""
+    """An end that was promised and not begun is asked for again; a job tied to its starter has lost it."""
     job = snapshot.job
     if snapshot.asked is not None and snapshot.ending is None and job.status != "queued":
         broker.supervision.ask(job.id, snapshot.asked, snapshot.asked_grace_ms)

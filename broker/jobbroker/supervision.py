@@ -153,25 +153,28 @@ class Supervision:
         return self._jobs.withdraw(name, reason.encode(), wall_ms())
 
     async def _shrink_pool(self) -> None:
+        """Send idle shims away in time; no timer runs while none idles."""
         while True:
-            await self._idled.wait()
-            self._idled = trio.Event()
-            while (due := self._pool.shrink(trio.current_time())) is not None:
+            due = self._pool.shrink(trio.current_time())
+            if due is not None:
                 await trio.sleep_until(due)
+            else:
+                await self._idled.wait()
+                self._idled = trio.Event()
 
     # --- through a shim's channel -----------------------------------------------------------------------------------
 
     async def _listen(self, shim: Shim) -> None:
         try:
-            while True:
+            while not shim.closed:
                 await trio.lowlevel.wait_readable(shim.channel)
-                if not self._hear(shim):
-                    return
+                if not shim.closed:
+                    self._hear(shim)
         except trio.ClosedResourceError:
             return  # sent away, or found gone by somebody who looked first
 
-    def _hear(self, shim: Shim) -> bool:
-        """Take all messages that are there; False if the shim is gone."""
+    def _hear(self, shim: Shim) -> None:
+        """Take all messages that are there; a shim that is gone is closed."""
         messages: list[bytes] = []
         while message := shim.receive():
             messages.append(message)
@@ -181,14 +184,13 @@ class Supervision:
             if rest:
                 self._take(shim, name.decode(), rest)
         if message is None:
-            return True
+            return
         self._pool.forget(shim)
         if shim.job is not None:
             attendance = self._attended.get(shim.job)
             if attendance is not None and attendance.shim is shim:
                 attendance.shim = None
                 self.look(shim.job)
-        return False
 
     def _take(self, shim: Shim, name: str, rest: bytes) -> None:
         attendance = self._attended.get(name)
@@ -292,7 +294,8 @@ class Supervision:
         log.warning("shim killed, job watched without it: id=%s pid=%d", attendance.job.id, started.number(0))
         attendance.orphan = Orphan(started.number(0), handle, reading.head, since=started.number(4))
         self._deliver(attendance)
-        self._nursery.start_soon(self._attend_orphan, attendance, attendance.orphan, *attendance.watch(handle))
+        _, scope = attendance.watch(handle)
+        self._nursery.start_soon(self._attend_orphan, attendance, attendance.orphan, handle, scope)
 
     async def _attend_orphan(
         self, attendance: Attendance, orphan: Orphan, handle: int, scope: trio.CancelScope
@@ -339,7 +342,7 @@ class Supervision:
             self.look(name)
 
     def reconcile(self) -> None:
-        """Take in what has happened already but waits in a socket: what is read next must not be older than the kernel."""
+        """Take in what has happened already but waits in a socket: nothing read next is older than that."""
         for attendance in list(self._attended.values()):
             if attendance.shim is not None:
                 self._hear(attendance.shim)

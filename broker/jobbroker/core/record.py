@@ -156,6 +156,7 @@ def last(lines: list[Line], letter: bytes) -> Line | None:
             return line
     return None
 
+
 def end_of_lines(data: bytes) -> int:
     """Where in a record the next line belongs: behind the last complete one, which may be before the end of the file.
 
@@ -164,7 +165,6 @@ def end_of_lines(data: bytes) -> int:
     """
     newline = data.rfind(b"\n")
     return (max(data.rfind(b"\x00"), newline)) + 1
-
 
 
 def verdict(lines: list[Line], *, locked: bool, boot: bytes) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 import msgspec
@@ -10,9 +10,23 @@ import msgspec
 from jobbroker.broker import Broker
 from jobbroker.events import Subscriber
 from jobbroker.listener import Peer
+from jobclient.protocol import wire
 
-Outcome = object | Awaitable[object]
-"""A result, or what will become one. What decides on the order of things happens before it is returned."""
+
+class Pending:
+    """A result that is still to come.
+
+    Attributes:
+        rest: waits for it. What decides on the order of things was done before.
+    """
+
+    __slots__ = ("rest",)
+
+    def __init__(self, rest: Awaitable[wire.Result]) -> None:
+        self.rest = rest
+
+
+Outcome = wire.Result | Pending | None
 
 
 class Caller(Subscriber, Protocol):
@@ -21,7 +35,7 @@ class Caller(Subscriber, Protocol):
     broker: Broker
     peer: Peer
     name: str
-    methods: Collection[str]
+    methods: tuple[str, ...]
 
     def hold(self, job: str) -> None:
         """Keep notifications of that job back until the call is answered."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jobbroker.core.table import compile_filter
+from jobbroker.core.table import matcher
 from jobbroker.methods.call import Call, Method
 from jobclient.protocol import wire
 
@@ -10,10 +10,10 @@ from jobclient.protocol import wire
 def subscribe(call: Call, params: wire.SubscribeParams) -> wire.Subscribed:
     """Begin to tell, and give the state as of the moment at which the telling begins: nothing falls between."""
     broker = call.broker
-    wanted = compile_filter(params.jobs or wire.Filter())
+    wanted = matcher(params.jobs or wire.Filter())
     broker.reconcile()
     broker.events.subscribe(call.caller, wanted)
-    jobs = [broker.view(snapshot) for snapshot in broker.table.live() if wanted(snapshot.job)]
+    jobs = [broker.view(snapshot) for snapshot in broker.table.all_live() if wanted(snapshot)]
     return wire.Subscribed(cursor=broker.events.cursor(broker.rev), jobs=jobs, reset=True)
 
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
-
 import msgspec
 import trio
 
-from jobbroker.broker import Admission
+from jobbroker.admission import Admission
 from jobbroker.core.job import Snapshot, is_live, is_terminal
 from jobbroker.core.table import matcher
-from jobbroker.methods.call import Call, Method
+from jobbroker.methods.call import Call, Method, Pending
 from jobbroker.methods.output import output, result
 from jobbroker.requests import as_wire
 from jobbroker.signalling import deliver, number_of
@@ -22,14 +20,14 @@ PAGE = 100
 DAY_MS = 24 * 60 * 60 * 1000
 
 
-def start(call: Call, params: wire.StartParams) -> Awaitable[wire.Started]:
+def start(call: Call, params: wire.StartParams) -> Pending:
     """Admit the job now, answer when it has begun, failed to begin, or waits for a slot."""
     origin = wire.Origin(pid=call.caller.peer.pid, client=call.caller.name)
     found, created = call.broker.admit(params, origin, call.caller)
     if created:
         assert isinstance(found, Admission)  # noqa: S101  # only an admission is made
         call.hold(found.snapshot.job.id)
-    return _started(call, found, created=created)
+    return Pending(_started(call, found, created=created))
 
 
 async def _started(call: Call, found: Admission | Snapshot, *, created: bool) -> wire.Started:
@@ -70,7 +68,7 @@ def list_jobs(call: Call, params: wire.ListParams) -> wire.JobList:
     return wire.JobList(jobs=[broker.view(snapshot) for snapshot in found], next=following)
 
 
-def wait(call: Call, params: wire.WaitParams) -> Awaitable[wire.Waited]:
+def wait(call: Call, params: wire.WaitParams) -> Pending:
     """Block until jobs have ended; the waiting is done here, never by asking again."""
     broker = call.broker
     if (params.ids is None) == (not params.all):
@@ -80,7 +78,7 @@ def wait(call: Call, params: wire.WaitParams) -> Awaitable[wire.Waited]:
     broker.reconcile()
     found = broker.table.all_live() if params.ids is None else [broker.find(text) for text in params.ids]
     jobs = {snapshot.job.id: snapshot.job for snapshot in found}
-    return _wait(call, list(jobs.values()), params)
+    return Pending(_wait(call, list(jobs.values()), params))
 
 
 async def _wait(call: Call, jobs: list[wire.Job], params: wire.WaitParams) -> wire.Waited:
@@ -103,12 +101,12 @@ async def _wait(call: Call, jobs: list[wire.Job], params: wire.WaitParams) -> wi
     return wire.Waited(jobs=waiter.ended, stopped=stopped, timed_out=out_of_time)
 
 
-def cancel(call: Call, params: wire.CancelParams) -> Awaitable[wire.Cancelled]:
+def cancel(call: Call, params: wire.CancelParams) -> Pending:
     """End a job; by default answer only when everything of it is dead."""
     snapshot = call.broker.find(params.id)
     if params.grace_ms is not None and params.grace_ms < 0:
         raise errors.InvalidParams("`graceMs` must not be negative")
-    return _cancel(call, snapshot, params)
+    return Pending(_cancel(call, snapshot, params))
 
 
 async def _cancel(call: Call, snapshot: Snapshot, params: wire.CancelParams) -> wire.Cancelled:
@@ -131,28 +129,28 @@ def signal(call: Call, params: wire.SignalParams) -> wire.OneJob:
     return wire.OneJob(job=call.broker.view(snapshot))
 
 
-def remove(call: Call, params: wire.JobParams) -> Awaitable[wire.Removed]:
+def remove(call: Call, params: wire.JobParams) -> Pending:
     """Remove an ended job with all it left."""
     snapshot = call.broker.find(params.id)
     if not is_terminal(snapshot.job):
         raise _wrong_state(snapshot.job, "cancel it first")
-    return _remove(call, [snapshot])
+    return Pending(_remove(call, [snapshot]))
 
 
 async def _remove(call: Call, snapshots: list[Snapshot]) -> wire.Removed:
-    return wire.Removed(removed=await call.broker.through(lambda: call.broker.remove(snapshots)))
+    return wire.Removed(removed=await call.broker.through(lambda: call.broker.removals.remove(snapshots)))
 
 
-def cleanup(call: Call, params: wire.CleanupParams) -> Awaitable[wire.Removed]:
+def cleanup(call: Call, params: wire.CleanupParams) -> Pending:
     """Remove old ended jobs."""
     age = DAY_MS if params.max_age_ms is None else params.max_age_ms
     if age < 0 or (params.keep or 0) < 0:
         raise errors.InvalidParams("`maxAgeMs` and `keep` must not be negative")
-    return _cleanup(call, age, params.keep or 0, dry_run=bool(params.dry_run))
+    return Pending(_cleanup(call, age, params.keep or 0, dry_run=bool(params.dry_run)))
 
 
 async def _cleanup(call: Call, age_ms: int, keep: int, *, dry_run: bool) -> wire.Removed:
-    old = await call.broker.old_jobs(age_ms, keep)
+    old = await call.broker.removals.old_jobs(age_ms, keep)
     if dry_run:
         return wire.Removed(removed=[snapshot.job.id for snapshot in old])
     return await _remove(call, old)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
-
 import trio
 
 from jobbroker.core.job import Snapshot, is_terminal
-from jobbroker.methods.call import Call
+from jobbroker.methods.call import Call, Pending
 from jobbroker.output import OutputReader, as_text, opened_output
 from jobclient.protocol import errors, wire
 
@@ -20,7 +18,7 @@ FIRST_LOOK, LAST_LOOK = 0.01, 0.05
 and to slow the writers down."""
 
 
-def output(call: Call, params: wire.OutputParams) -> wire.Output | Awaitable[wire.Output]:
+def output(call: Call, params: wire.OutputParams) -> wire.Output | Pending:
     """A piece of output, now, or as soon as there is some if the client waits."""
     snapshot = call.broker.find(params.id)
     limit = PIECE if params.limit is None else params.limit
@@ -32,7 +30,7 @@ def output(call: Call, params: wire.OutputParams) -> wire.Output | Awaitable[wir
     piece = _read(call, snapshot, params.stream or "all", start, limit)
     if not params.wait_ms or piece.data or piece.eof:
         return piece
-    return _wait(call, snapshot, params.stream or "all", int(piece.next), limit, params.wait_ms)
+    return Pending(_wait(call, snapshot, params.stream or "all", int(piece.next), limit, params.wait_ms))
 
 
 def _start(call: Call, snapshot: Snapshot, params: wire.OutputParams) -> int:
