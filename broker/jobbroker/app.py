@@ -22,7 +22,7 @@ from pathlib import Path
 import trio
 from msgspec import Struct
 
-from jobbroker import recovery
+from jobbroker import recovery, systemd
 from jobbroker.broker import About, Broker, Leaving
 from jobbroker.clock import mono_ms, wall_ms
 from jobbroker.connection import Connection
@@ -106,6 +106,7 @@ async def _serve(setup: Setup, broker: Broker, notify: NotifySocket) -> None:
             nursery.start_soon(_keep_house, broker, names)
             nursery.start_soon(_watch_signals, broker)
             nursery.start_soon(_watch_idleness, broker)
+            systemd.notify("READY=1")
             await broker.left.wait()
             await _leave(broker, listener, connections)
         nursery.cancel_scope.cancel()
@@ -159,6 +160,7 @@ async def _leave(broker: Broker, listener: Listener, connections: set[Connection
     """In this order: nobody new, jobs ended if that is wanted, everything written, everybody told, then close."""
     how = broker.leaving or Leaving("unknown")
     log.info("leaving: reason=%s cancel_jobs=%s live=%d", how.reason, how.cancel_jobs, broker.table.live)
+    systemd.notify("STOPPING=1")
     listener.close()
     if how.cancel_jobs:
         await _cancel_jobs(broker, how)
