@@ -8,14 +8,17 @@ import select
 import signal
 import subprocess
 from array import array
-from pathlib import Path
 from socket import AF_UNIX, SCM_RIGHTS, SOCK_DGRAM, SOCK_SEQPACKET, SOL_SOCKET, socket, socketpair
+from typing import TYPE_CHECKING
 
 from jobbroker.core import record
 from jobbroker.core.index import decode
 from jobbroker.forks import fork_server_command
 from jobbroker.identity import boot_id, open_checked
 from jobbroker.jobdir import JobDirectories, Reading
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 PATIENCE = 20.0
 """Seconds before a test gives up on something that should come at once."""

@@ -1,81 +1,26 @@
-"""Keep what a job writes: pipes in, one file `output` and its `index` out, within a size limit, whatever the disk does.
+"""Keep what a job writes: one file `output` and its `index`, within a size limit, whatever the disk does.
 
-Both files are made at the first byte. Bytes over the limit, and bytes a full disk does not take, are counted as dropped
-and leave a hole, so that offsets into `output` mean the same for ever. Standard library only: the shim loads this.
+Both files are made at the first byte. Under a limit the first tenth and the newest rest are kept. What is not kept, and
+what a full disk does not take, is counted as dropped and leaves a hole, so that offsets into `output` mean the same for
+ever. Standard library only: the shim loads this.
 """
 
 from __future__ import annotations
 
-import fcntl
 import os
 import time
 
-from jobbroker.core.index import DROPPED, ENTRY, STDERR, STDOUT, encode
+from jobbroker import fallocate
+from jobbroker.core.index import DROPPED, ENTRY, STDERR, STDOUT, decode, encode, give_up
 
-CHUNK = 64 * 1024
-WIDE_CHUNK = 1024 * 1024
-"""What is read at once, and what a pipe under heavy flow is widened to. Not before: a user may own 64 MiB of pipe
-buffers, after which new pipes shrink to two pages (pipe(7))."""
-WIDEN_AFTER = 8
-"""Full reads in a row that make a flow heavy."""
 STAMP_US = 50_000
 """A new index entry at least this often while output comes, so that times are known to 50 ms."""
-_FIONREAD = 0x541B
-
-
-class Pipe:
-    """The reading end of one of a job's streams."""
-
-    __slots__ = ("_full_reads", "chunk", "descriptor", "inode", "kind")
-
-    def __init__(self, kind: int) -> None:
-        self.kind = kind
-        self.chunk = CHUNK
-        self.descriptor = -1
-        self.inode = 0
-        self._full_reads = 0
-
-    def open(self) -> int:
-        """Make the pipe; return the writing end, for the job."""
-        self.descriptor, theirs = os.pipe2(os.O_CLOEXEC)
-        os.set_blocking(self.descriptor, False)
-        self.inode = os.fstat(self.descriptor).st_ino
-        return theirs
-
-    def read(self) -> bytes | None:
-        """What is there now; empty at the end of the stream, None if there is nothing."""
-        try:
-            data = os.read(self.descriptor, self.chunk)
-        except BlockingIOError:
-            return None
-        if len(data) < self.chunk:
-            self._full_reads = 0
-        elif self.chunk == CHUNK:
-            self._full_reads += 1
-            if self._full_reads == WIDEN_AFTER:
-                self._widen()
-        return data
-
-    def pending(self) -> int:
-        """Bytes in the pipe right now."""
-        return int.from_bytes(fcntl.ioctl(self.descriptor, _FIONREAD, bytes(4)), "little")
-
-    def close(self) -> None:
-        """Close our end; what still writes gets SIGPIPE."""
-        if self.descriptor >= 0:
-            os.close(self.descriptor)
-            self.descriptor = -1
-
-    def _widen(self) -> None:
-        try:
-            fcntl.fcntl(self.descriptor, fcntl.F_SETPIPE_SZ, WIDE_CHUNK)
-        except PermissionError:  # the user's share of pipe memory is spent: stay narrow
-            return
-        self.chunk = WIDE_CHUNK
+BLOCK = 4096
+"""Index entries looked at in one go when old output makes room for new."""
 
 
 class Hole:
-    """Bytes not kept at the end of `output`: where they begin, how many of each stream, and their place in the index.
+    """Bytes that are not in `output`: where they begin, how many of each stream, and their place in the index.
 
     What was dropped has no order any more, so one hole needs one entry a stream, however long it grows.
     """
@@ -102,14 +47,15 @@ class Capture:
     """
 
     __slots__ = (
-        "_directory", "_entries", "_hole", "_index", "_kept", "_kind", "_limit", "_offset", "_output", "_stamp",
-        "_unmarked", "dropped", "size",
+        "_directory", "_entries", "_gap", "_head", "_hole", "_index", "_kept", "_kind", "_limit", "_offset", "_oldest",
+        "_output", "_stamp", "_unmarked", "dropped", "size",
     )  # fmt: skip
 
     def __init__(self, directory: int, limit: int) -> None:
         """Capture into the job's directory, given as a descriptor; a limit of 0 is none."""
         self._directory = directory
         self._limit = limit
+        self._head = limit // 10  # bytes at the beginning that are kept for good
         self._output = self._index = -1
         self._offset = 0  # logical end of `output`: kept and dropped bytes
         self._kept = 0
@@ -117,7 +63,9 @@ class Capture:
         self._kind = 0  # the stream of the last entry, 0 after a hole
         self._stamp = 0  # the time of the last entry
         self._hole: Hole | None = None  # at the end of `output`, if it ends in one
-        self._unmarked = False  # the hole has grown, and the files do not tell of it yet
+        self._unmarked = False  # that hole has grown, and the files do not tell of it yet
+        self._gap: Hole | None = None  # between head and tail, where old output makes room for new
+        self._oldest = 0  # the index entry of the oldest bytes behind the gap
         self.size = {STDOUT: 0, STDERR: 0}
         self.dropped = {STDOUT: 0, STDERR: 0}
 
@@ -125,10 +73,16 @@ class Capture:
         """Keep these bytes of that stream, or count them."""
         now = time.time_ns() // 1000
         self.size[kind] += len(data)
-        room = max(0, self._limit - self._kept) if self._limit else len(data)
-        kept = self._keep(kind, data[:room], now) if room else 0
-        if kept < len(data):
-            self._drop(kind, len(data) - kept, now)
+        head = max(0, self._head - self._offset)
+        if 0 < head < len(data):
+            self._append(kind, data[:head], now)
+            data = data[head:]
+            head = 0
+        window = self._limit - self._head
+        if self._limit and not head and len(data) > window:
+            self._drop(kind, len(data) - window, now)
+            data = data[-window:]
+        self._append(kind, data, now)
 
     def close(self) -> None:
         """Write down what was only counted so far, and close the files."""
@@ -138,30 +92,37 @@ class Capture:
                 os.close(descriptor)
         self._output = self._index = -1
 
+    def _append(self, kind: int, data: bytes, now: int) -> None:
+        room = self._room(len(data), now) if self._limit and self._offset >= self._head else len(data)
+        kept = self._keep(kind, data[:room], now) if room else 0
+        if kept < len(data):
+            self._drop(kind, len(data) - kept, now)
+
     def _keep(self, kind: int, data: bytes, now: int) -> int:
         """Append to `output`; return how many bytes the disk took."""
+        done = 0
         try:
-            if self._output < 0:
-                self._create()
+            self._open()
             self._mark_hole(now)
             if self._unmarked:
                 return 0
-            if kind != self._kind or now - self._stamp >= STAMP_US:
+            if kind != self._kind or not 0 <= now - self._stamp < STAMP_US:
                 self._add_entry(kind, now)
-            written = os.pwrite(self._output, data, self._offset)
+            while done < len(data):
+                written = os.pwrite(self._output, data[done:], self._offset)
+                self._offset += written
+                self._kept += written
+                done += written
         except OSError:  # a full disk, a quota, an I/O error: count, and go on draining
-            return 0
-        self._offset += written
-        self._kept += written
-        if written < len(data):
-            return written + self._keep(kind, data[written:], now)
-        return written
+            pass
+        return done
 
-    def _create(self) -> None:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+    def _open(self) -> None:
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
         if self._index < 0:
             self._index = os.open("index", flags, 0o600, dir_fd=self._directory)
-        self._output = os.open("output", flags, 0o600, dir_fd=self._directory)
+        if self._output < 0:
+            self._output = os.open("output", flags, 0o600, dir_fd=self._directory)
 
     def _add_entry(self, kind: int, now: int) -> None:
         os.pwrite(self._index, encode(self._offset, now, kind), self._entries * ENTRY)
@@ -169,6 +130,8 @@ class Capture:
         self._kind = kind
         self._stamp = now
         self._hole = None
+
+    # --- holes at the end -------------------------------------------------------------------------------------------
 
     def _drop(self, kind: int, count: int, now: int) -> None:
         """Count bytes that are not kept."""
@@ -179,7 +142,7 @@ class Capture:
         self._offset += count
         self.dropped[kind] += count
         self._unmarked = True
-        if fresh or now - self._stamp >= STAMP_US:
+        if fresh or not 0 <= now - self._stamp < STAMP_US:
             self._mark_hole(now)
 
     def _mark_hole(self, now: int) -> None:
@@ -195,3 +158,68 @@ class Capture:
         self._kind = 0
         self._stamp = now
         self._unmarked = False
+
+    # --- the limit --------------------------------------------------------------------------------------------------
+
+    def _room(self, count: int, now: int) -> int:
+        """How many of so many bytes may be kept, once the oldest behind the head have made room for them."""
+        try:
+            self._open_gap(now)
+            excess = self._kept + count - self._limit
+            if excess > 0:
+                excess += (self._limit - self._head) // 16  # so that not every byte moves the gap
+            while excess > 0 and (freed := self._widen_gap(excess, now)):
+                excess -= freed
+        except OSError:  # nothing can be given up, for now or on this file system: what is there stays
+            pass
+        return min(count, max(0, self._limit - self._kept))
+
+    def _open_gap(self, now: int) -> None:
+        """Between head and tail leave room in the index, for what will be dropped there."""
+        if self._gap is not None:
+            return
+        self._open()
+        fallocate.punch(self._output, self._offset, 1)  # nothing is there yet: it only tells whether it can be done
+        self._mark_hole(now)
+        if self._unmarked:
+            return
+        gap = Hole(self._offset, self._entries)
+        os.pwrite(self._index, gap.encode(now), gap.entry * ENTRY)
+        self._gap = gap
+        self._entries += 2
+        self._oldest = self._entries
+        self._kind = 0
+        self._hole = None
+
+    def _widen_gap(self, count: int, now: int) -> int:
+        """Give up so many of the oldest bytes behind the gap, or what a block of entries tells of; return how many.
+
+        The old entries go first, then the gap is told of, then the bytes go: whoever reads the index after the bytes
+        it speaks of never takes a hole for output.
+        """
+        self._mark_hole(now)
+        gap = self._gap
+        if gap is None or self._unmarked:
+            return 0
+        known = self._entries - self._oldest
+        entries = decode(os.pread(self._index, min(known, BLOCK + 1) * ENTRY, self._oldest * ENTRY))
+        if known <= BLOCK:
+            entries.append((self._offset, now, 0))
+        taken, cut, lost = give_up(entries, count)
+        moved = encode(cut, *entries[taken][1:]) if taken + 1 < len(entries) else b""
+        os.pwrite(self._index, bytes(taken * ENTRY) + moved, self._oldest * ENTRY)
+        self._oldest += taken
+        if self._oldest == self._entries:
+            self._kind = 0  # the last entry went, too
+            self._hole = None
+        for kind in (STDOUT, STDERR):
+            gap.counts[kind] += lost[kind] + lost[kind | DROPPED]
+            self.dropped[kind] += lost[kind]
+        freed = lost[STDOUT] + lost[STDERR]
+        self._kept -= freed
+        os.pwrite(self._index, gap.encode(now), gap.entry * ENTRY)
+        fallocate.punch(self._output, gap.start, cut - gap.start)
+        begin = gap.entry + 2
+        if self._oldest > begin:
+            fallocate.punch(self._index, begin * ENTRY, (self._oldest - begin) * ENTRY)
+        return freed

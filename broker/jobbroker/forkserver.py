@@ -12,12 +12,15 @@ import os
 import sys
 from _socket import AF_UNIX, MSG_CMSG_CLOEXEC, SOCK_SEQPACKET, socket
 
+from jobbroker.complain import complain
 from jobbroker.shim import Shim
 from jobbroker.signals import SIGCHLD, signal
 
 PR_SET_NAME, PR_SET_CHILD_SUBREAPER = 15, 36
 SIG_DFL, SIG_IGN = 0, 1
-_IGNORED = (1, 2, 3, 13, 15)  # HUP INT QUIT PIPE TERM: a terminal or a careless kill must not orphan jobs
+_IGNORED = (1, 2, 3, 13, 15, 24)
+"""HUP INT QUIT PIPE TERM: a terminal or a careless kill must not orphan jobs. XCPU: nor must a job's soft limit of less
+CPU time than the shim has used, which the shim borrows for the moment of the spawn."""
 
 _prctl = ctypes.CDLL(None, use_errno=True).prctl
 
@@ -65,6 +68,8 @@ def be_shim(channel: int) -> None:
         _prctl(PR_SET_NAME, b"jobbroker-shim", 0, 0, 0)
         Shim(channel).serve()
         status = 0
+    except BaseException:
+        complain(f"shim {os.getpid()}")
     finally:
         os._exit(status)
 

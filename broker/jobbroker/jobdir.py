@@ -6,21 +6,20 @@ claim on the shim alone writes here, but for `ask`.
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
-from collections.abc import Generator
 from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from jobbroker import claim
+from jobbroker import claim, fallocate
 from jobbroker.core import record
 
-_FALLOC_FL_KEEP_SIZE = 1
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_fallocate = ctypes.CDLL(None, use_errno=True).fallocate
-_fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
 
 
 class Reading(Struct, frozen=True):
@@ -35,10 +34,18 @@ class JobDirectories:
     """All job directories of an instance, below one path that is opened once."""
 
     def __init__(self, path: str) -> None:
-        """Open `path`, made if need be; it must be ours and private."""
+        """Open `path`, made if need be.
+
+        Raises:
+            PermissionError: it is not ours, or others may enter.
+        """
         os.makedirs(path, mode=0o700, exist_ok=True)
         self.path = path
         self._root = os.open(path, _DIRECTORY)
+        status = os.fstat(self._root)
+        if status.st_uid != os.geteuid() or status.st_mode & 0o077:
+            self.close()
+            raise PermissionError(errno.EPERM, "not ours alone", path)
 
     def close(self) -> None:
         """Give the descriptor back."""
@@ -109,14 +116,15 @@ class JobDirectories:
             return True
 
     def ask(self, name: str, reason: str, grace_ms: int) -> None:
-        """Leave word for the shim; it reads this when SIGTERM reaches it."""
+        """Leave word for the shim; it reads this when SIGTERM reaches it.
+
+        The words are the target of a link that leads nowhere, because that needs no block: on a disk that a job has
+        filled it must be possible to end the job.
+        """
         with self.opened(name) as directory:
-            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
-            descriptor = os.open("ask.new", flags, 0o600, dir_fd=directory)
-            try:
-                os.write(descriptor, f"{reason} {grace_ms}".encode())
-            finally:
-                os.close(descriptor)
+            with suppress(FileNotFoundError):
+                os.unlink("ask.new", dir_fd=directory)  # of a daemon that died between the next two lines
+            os.symlink(f"{reason} {grace_ms}", "ask.new", dir_fd=directory)
             os.rename("ask.new", "ask", src_dir_fd=directory, dst_dir_fd=directory)
 
     def remove(self, name: str) -> None:
@@ -155,11 +163,11 @@ def _write_head(directory: int, head: bytes) -> None:
 
 def _set_room_aside(descriptor: int, start: int) -> None:
     """Allocate what the lines may need, so that the end of a job can be written on a full disk."""
-    if _fallocate(descriptor, _FALLOC_FL_KEEP_SIZE, start, record.ROOM) == 0:
-        return
-    number = ctypes.get_errno()
-    if number != errno.EOPNOTSUPP:  # a file system that cannot set room aside still serves; a full one does not
-        raise OSError(number, os.strerror(number))
+    try:
+        fallocate.set_aside(descriptor, start, record.ROOM)
+    except OSError as exc:
+        if exc.errno != errno.EOPNOTSUPP:  # a file system that cannot set room aside still serves; a full one does not
+            raise
 
 
 def _read_all(descriptor: int) -> bytes:

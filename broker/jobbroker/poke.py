@@ -25,9 +25,9 @@ class Poke:
         self._retry_at: int | None = None
         self._socket: socket | None = None
 
-    def due(self) -> tuple[int, ...]:
+    def due(self) -> int | None:
         """When to try again, if a poke is still to be delivered."""
-        return () if self._retry_at is None else (self._retry_at,)
+        return self._retry_at
 
     def send(self) -> bool:
         """Poke; whether it is delivered, or nobody is there to receive it, which is as good."""

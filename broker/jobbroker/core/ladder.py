@@ -33,6 +33,7 @@ class Ladder:
         "_kill_at",
         "_killing_since",
         "_last_output",
+        "_leader_ended",
         "_started",
         "_stopped_at",
         "_timeout_ms",
@@ -50,6 +51,7 @@ class Ladder:
         self._begun = False
         self._kill_at = 0
         self._killing_since: int | None = None
+        self._leader_ended = False
 
     def output(self, now: int) -> None:
         """The job wrote something."""
@@ -64,7 +66,7 @@ class Ladder:
         """The job goes on."""
         if self._stopped_at is not None:
             self._started += now - self._stopped_at
-            self._last_output += now - self._stopped_at
+            self._last_output = min(now, self._last_output + now - self._stopped_at)
             self._stopped_at = None
 
     def ask(self, reason: str, grace_ms: int, now: int) -> None:
@@ -94,14 +96,15 @@ class Ladder:
         # ends by itself takes its tree along at once.
         if self._begun and now < self._kill_at:
             return WAIT
-        if self._killing_since is None:
-            self._killing_since = now
+        if self._killing_since is None or (leader_ended and not self._leader_ended):
+            self._killing_since = now  # an end that came late leaves a tree that was not killed yet
+        self._leader_ended = leader_ended
         if now < self._killing_since + KILL_PATIENCE_MS:
             return KILL
         return FINISH if leader_ended else WAIT  # a leader that cannot be killed runs on, and is said to
 
     def due(self) -> int | None:
-        """When `step` will next say something new by the clock alone; None if only an event can change its answer."""
+        """When `step`, having said `WAIT`, will say something else by the clock alone; None if only an event can."""
         if self._killing_since is not None:
             return None
         if self.reason is not None:
