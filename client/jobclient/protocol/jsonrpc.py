@@ -18,7 +18,6 @@ Json: TypeAlias = "dict[str, Json] | list[Json] | str | float | bool | None"
 """A JSON value as the standard library and msgspec give it."""
 
 NO_PARAMS = b"{}"
-_NOTHING = frozenset((b"null", b"[]", b"{}"))
 _ID_FIRST = frozenset(b'"-0123456789n')
 
 
@@ -125,29 +124,27 @@ def decode_params(params: bytes, decoder: msgspec.json.Decoder[T], positional: t
     Raises:
         InvalidParams: naming the member that does not fit.
     """
-    if params in _NOTHING:
-        params = NO_PARAMS
     try:
-        return decoder.decode(params)
-    except msgspec.ValidationError:
-        pass
+        if params == b"null":
+            params = NO_PARAMS
+        elif params[:1] == b"[":
+            params = _named(_elements.decode(params), positional)
+        try:
+            return decoder.decode(params)
+        except msgspec.ValidationError:
+            return msgspec.convert(_tidy(msgspec.json.decode(params)), decoder.type)
     except (msgspec.DecodeError, RecursionError) as exc:
         raise InvalidParams(f"parameters: {exc}") from exc
-    loose = _tidy(msgspec.json.decode(params))
-    if isinstance(loose, list):
-        loose = _named(loose, positional)
-    try:
-        return msgspec.convert(loose, decoder.type)
-    except msgspec.ValidationError as exc:
-        raise InvalidParams(f"parameters: {exc}") from exc
 
 
-def _named(values: list[Json], positional: tuple[str, ...]) -> Json:
-    if len(values) == 1 and isinstance(values[0], dict):
-        return values[0]
-    if not 0 < len(values) <= len(positional):
+def _named(values: list[Raw], positional: tuple[str, ...]) -> bytes:
+    """The object an array stands for, its values as they came."""
+    if len(values) == 1 and bytes(values[0])[:1] == b"{":
+        return bytes(values[0])
+    if len(values) > len(positional):
         raise InvalidParams("use named parameters: an object, not an array")
-    return dict(zip(positional, values, strict=False))
+    members = (encode(name) + b":" + bytes(value) for name, value in zip(positional, values, strict=False))
+    return b"{" + b",".join(members) + b"}"
 
 
 def _tidy(value: Json) -> Json:
