@@ -6,6 +6,7 @@ Lenient in what it takes, after what real editors send (they leave out `jsonrpc`
 
 from __future__ import annotations
 
+import re
 from typing import TypeAlias, TypeVar
 
 import msgspec
@@ -19,6 +20,7 @@ Json: TypeAlias = "dict[str, Json] | list[Json] | str | float | bool | None"
 
 NO_PARAMS = b"{}"
 _ID_FIRST = frozenset(b'"-0123456789n')
+_UNWRITABLE = re.compile("[\0\ud800-\udfff]")
 
 
 class Request(Struct, frozen=True):
@@ -159,20 +161,34 @@ def _tidy(value: Json) -> Json:
 
 
 def encode(value: object) -> bytes:
-    """JSON without a NUL in any string: one editor's parser rejects the whole message for it (editors.md S12)."""
-    text = _encoder.encode(value)
-    if b"\\u0000" in text:
-        text = _encoder.encode(_without_nul(msgspec.to_builtins(value)))
-    return text
+    """JSON in which every string is Unicode without a NUL; what cannot be written so becomes U+FFFD.
+
+    One editor's parser rejects a whole message for a NUL (editors.md S12), and half a surrogate pair, which is how
+    Python keeps a byte of a path that is not UTF-8, has no place in UTF-8.
+    """
+    try:
+        text = _encoder.encode(value)
+        if b"\\u0000" not in text:
+            return text
+    except UnicodeEncodeError:
+        pass
+    plain = msgspec.to_builtins(value, str_keys=True, enc_hook=_spell_out)
+    return _encoder.encode(_writable(plain))
 
 
-def _without_nul(value: Json) -> Json:
+def _spell_out(value: object) -> object:
+    if isinstance(value, Raw):
+        return msgspec.json.decode(value, type=object)
+    raise NotImplementedError(f"{type(value).__name__} has no JSON")
+
+
+def _writable(value: Json) -> Json:
     if isinstance(value, dict):
-        return {key.replace("\0", "\ufffd"): _without_nul(member) for key, member in value.items()}
+        return {_UNWRITABLE.sub("\ufffd", key): _writable(member) for key, member in value.items()}
     if isinstance(value, list):
-        return [_without_nul(element) for element in value]
+        return [_writable(element) for element in value]
     if isinstance(value, str):
-        return value.replace("\0", "\ufffd")
+        return _UNWRITABLE.sub("\ufffd", value)
     return value
 
 
