@@ -20,6 +20,9 @@ Json: TypeAlias = "dict[str, Json] | list[Json] | str | float | bool | None"
 
 NO_PARAMS = b"{}"
 _ID_FIRST = frozenset(b'"-0123456789n')
+_SURROGATES = re.compile(
+    rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\[^u]|(?P<lone>\\u[dD][89a-fA-F][0-9a-fA-F]{2})"
+)
 _UNWRITABLE = re.compile("[\0\ud800-\udfff]")
 
 
@@ -82,9 +85,27 @@ def decode(message: bytes) -> Call | Batch:
     except msgspec.ValidationError as exc:
         return Malformed(b"null", InvalidRequest(f"not a JSON-RPC request: {exc}"))
     except (msgspec.DecodeError, UnicodeDecodeError) as exc:
-        return Malformed(b"null", ParseError(f"not JSON: {exc}"))
+        return _refuse(message, exc)
     except RecursionError:
         return Malformed(b"null", ParseError("not JSON we can read: nested too deeply"))
+
+
+def _refuse(message: bytes, why: Exception) -> Malformed:
+    """Answer what is not JSON, under its own id where all that is wrong is a string that is not Unicode.
+
+    Python clients write bytes they cannot decode as half surrogate pairs, editors cut an emoji in two. Both wait for
+    an answer, and one without an id tells them nothing.
+    """
+    mended = _SURROGATES.sub(_mend, message.decode(errors="replace").encode())
+    call = decode(mended) if mended != message else None
+    if not isinstance(call, Request):
+        return Malformed(b"null", ParseError(f"not JSON: {why}"))
+    identity = call.id if call.id in message else b"null"
+    return Malformed(identity, ParseError('a string is not Unicode; send such bytes as {"base64": ...}'))
+
+
+def _mend(found: re.Match[bytes]) -> bytes:
+    return found[0] if found["lone"] is None else b"\\ufffd"
 
 
 def _decode_batch(message: bytes) -> Call | Batch:
