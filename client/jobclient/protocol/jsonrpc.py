@@ -12,12 +12,14 @@ from typing import TypeAlias, TypeVar
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
-from jobclient.protocol.errors import InvalidParams, InvalidRequest, ParseError, RemoteError, to_wire
+from jobclient.protocol.errors import InvalidParams, InvalidRequest, ParseError, RemoteError, TooLarge, to_wire
 
 T = TypeVar("T")
 Json: TypeAlias = "dict[str, Json] | list[Json] | str | float | bool | None"
 """A JSON value as the standard library and msgspec give it."""
 
+MAX_BATCH = 10_000
+"""Calls in one batch. A full message of the shortest elements would be millions, an answer of gigabytes."""
 NO_PARAMS = b"{}"
 _ID_FIRST = frozenset(b'"-0123456789n')
 _SURROGATES = re.compile(
@@ -112,6 +114,8 @@ def _decode_batch(message: bytes) -> Call | Batch:
     elements = _elements.decode(message)
     if not elements:
         return Malformed(b"null", InvalidRequest("an empty batch"))
+    if len(elements) > MAX_BATCH:
+        return Malformed(b"null", TooLarge(f"a batch may have {MAX_BATCH} calls; split it"))
     return Batch(tuple(_decode_element(bytes(element)) for element in elements))
 
 
