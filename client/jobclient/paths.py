@@ -20,6 +20,8 @@ MAX_ADDRESS = 107
 
 _MAX_INSTANCE = 32
 _INSTANCE_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-")
+_RUN_USER = "/run/user"
+_SHARED = "/tmp"  # noqa: S108  # a directory there is used only after a look at its owner and mode
 _O_DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -50,12 +52,12 @@ def runtime_dir() -> str:
     chosen = _own_variable("JOBBROKER_RUNTIME_DIR")
     if chosen:
         return chosen
-    base = _xdg_variable("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}"
-    if "XDG_RUNTIME_DIR" in os.environ and base == os.environ["XDG_RUNTIME_DIR"]:
-        return os.path.join(base, "jobbroker")
-    if _is_private(base):
-        return os.path.join(base, "jobbroker")
-    return f"/tmp/jobbroker-{os.getuid()}"  # noqa: S108  # owner and mode are checked before use
+    base = _xdg_variable("XDG_RUNTIME_DIR")
+    if not base:
+        base = os.path.join(_RUN_USER, str(os.getuid()))
+        if not _is_private(base):
+            return os.path.join(_SHARED, f"jobbroker-{os.getuid()}")
+    return os.path.join(base, "jobbroker")
 
 
 def socket_path(instance: str) -> str:
