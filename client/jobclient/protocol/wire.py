@@ -12,7 +12,7 @@ from typing import Literal
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
-PROTOCOL_VERSION = 1
+from jobclient.protocol.version import PROTOCOL_VERSION as PROTOCOL_VERSION
 
 Kind = Literal["command"]
 Status = Literal["queued", "running", "stopped", "completed", "failed", "timed_out", "cancelled"]
