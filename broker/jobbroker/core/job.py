@@ -29,10 +29,11 @@ class Started(Struct, frozen=True, tag="started"):
 
 
 class SpawnFailed(Struct, frozen=True, tag="spawn_failed"):
-    """It could not be started (F), or no shim could be had."""
+    """It could not be started (F), or no shim could be had, or the fault was ours."""
 
     error: str
     wall_ms: int
+    reason: Reason = "spawn"
 
 
 class NeverRan(Struct, frozen=True, tag="never_ran"):
@@ -53,7 +54,10 @@ class Continued(Struct, frozen=True, tag="continued"):
 
 
 class EndAsked(Struct, frozen=True, tag="end_asked"):
-    """A cancellation was accepted and committed; nothing has been signalled yet."""
+    """A cancellation was accepted; it is committed before anything is signalled."""
+
+    reason: Reason
+    grace_ms: int
 
 
 class EndBegun(Struct, frozen=True, tag="end_begun"):
@@ -92,6 +96,8 @@ class Snapshot(Struct, kw_only=True, gc=False):
     Attributes:
         job: what clients see.
         ending: the reason of the limit or cancellation that has begun, None before that.
+        asked: the reason of the cancellation that was accepted, with its grace, whether it has begun or not: a daemon
+            that finds it unanswered asks again.
         started_mono_ms: monotonic start, for the duration; means nothing after a reboot.
         key: idempotency key, and `digest` of the parameters it came with.
         on_disconnect: whether the end of the starter's connection cancels it.
@@ -100,6 +106,8 @@ class Snapshot(Struct, kw_only=True, gc=False):
 
     job: Job
     ending: Reason | None = None
+    asked: Reason | None = None
+    asked_grace_ms: int = 0
     started_mono_ms: int = 0
     key: str | None = None
     digest: str = ""
@@ -108,6 +116,7 @@ class Snapshot(Struct, kw_only=True, gc=False):
 
 
 Change = Callable[[Snapshot, Event], Status]
+_LAST_MS = 253_402_300_799_999  # the end of the year 9999
 
 
 def _begin(snapshot: Snapshot, event: Event) -> Status:
@@ -121,12 +130,14 @@ def _begin(snapshot: Snapshot, event: Event) -> Status:
 
 def _fail_to_begin(snapshot: Snapshot, event: Event) -> Status:
     assert isinstance(event, SpawnFailed)
-    return _close(snapshot, "failed", "spawn", event.wall_ms, event.error)
+    return _close(snapshot, "failed", event.reason, event.wall_ms, event.error)
 
 
 def _never_run(snapshot: Snapshot, event: Event) -> Status:
     assert isinstance(event, NeverRan)
-    return _close(snapshot, "cancelled", event.reason, event.wall_ms, None)
+    if event.reason in ("user", "disconnect", "shutdown"):
+        return _close(snapshot, "cancelled", event.reason, event.wall_ms, None)
+    return _close(snapshot, "failed", event.reason, event.wall_ms, f"it was never started ({event.reason})")
 
 
 def _stop(snapshot: Snapshot, event: Event) -> Status:
@@ -142,7 +153,10 @@ def _resume(snapshot: Snapshot, _: Event) -> Status:
     return "running"
 
 
-def _note_asked(snapshot: Snapshot, _: Event) -> Status:
+def _note_asked(snapshot: Snapshot, event: Event) -> Status:
+    assert isinstance(event, EndAsked)
+    snapshot.asked = snapshot.asked or event.reason
+    snapshot.asked_grace_ms = event.grace_ms
     snapshot.job.cancel_requested = True
     return snapshot.job.status
 
@@ -232,9 +246,13 @@ def apply(snapshot: Snapshot, event: Event) -> bool:
     change = _CHANGES[snapshot.job.status, type(event)]
     if change is _ignore:
         return False
-    before = (snapshot.job.status, snapshot.job.cancel_requested, snapshot.ending)
+    before = _moving_parts(snapshot)
     snapshot.job.status = change(snapshot, event)
-    return before != (snapshot.job.status, snapshot.job.cancel_requested, snapshot.ending)
+    return before != _moving_parts(snapshot)
+
+
+def _moving_parts(snapshot: Snapshot) -> tuple[object, ...]:
+    return snapshot.job.status, snapshot.ending, snapshot.asked, snapshot.asked_grace_ms
 
 
 def is_live(job: Job) -> bool:
@@ -248,8 +266,17 @@ def is_terminal(job: Job) -> bool:
 
 
 def timestamp(wall_ms: int) -> str:
-    """RFC 3339 UTC with milliseconds and Z, so that the order of texts is the order of times."""
+    """RFC 3339 UTC with milliseconds and Z, so that the order of texts is the order of times.
+
+    Of a damaged record's absurd number the nearest year there is a text for.
+    """
+    wall_ms = min(max(wall_ms, 0), _LAST_MS)
     return datetime.fromtimestamp(wall_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{wall_ms % 1000:03d}Z"
+
+
+def milliseconds(text: str) -> int:
+    """The time a `timestamp` was made from."""
+    return round(datetime.fromisoformat(text).timestamp() * 1000)
 
 
 def signal_name(number: int) -> str:

@@ -5,7 +5,7 @@ A record is a head, written by the daemon before it promises the job, and lines,
     head    NUL-terminated fields: magic, id, number, kind, cwd, then counted lists: argv, env, more ("name=value")
     A       shim pid, its start time, boot id, pipe inodes: it is about to spawn
     S       job pid, its start time, boot id, wall ms, monotonic ms: it runs
-    F       stage, errno: it surely did not run
+    F       stage, errno, wall ms: it surely did not run
     T, C    wall ms, monotonic ms: its leader was stopped, continued
     L       reason, wall ms, monotonic ms: a limit or a cancellation begins, before the first signal
     X       wait status, wall ms, monotonic ms, size and dropped of both streams, survivors: it ended
@@ -36,7 +36,7 @@ UNBEGUN, LIVE, ENDED, UNSPAWNED, NEVER, UNKNOWN, ORPHANED, REBOOTED, DAMAGED = (
 )
 VERDICTS = (UNBEGUN, LIVE, ENDED, UNSPAWNED, NEVER, UNKNOWN, ORPHANED, REBOOTED, DAMAGED)
 
-_ARITY = {b"A": 5, b"S": 5, b"F": 2, b"T": 2, b"C": 2, b"L": 3, b"X": 8, b"N": 2}
+_ARITY = {b"A": 4, b"S": 5, b"F": 3, b"T": 2, b"C": 2, b"L": 3, b"X": 8, b"N": 2}
 
 
 class DamagedRecord(ValueError):
@@ -74,12 +74,19 @@ class Head:
         return int(self.more.get(name, b"0"))
 
     def encode(self) -> bytes:
-        """The head as written. No field may hold a NUL; the kernel takes none either."""
+        """The head as written.
+
+        Raises:
+            ValueError: for a NUL in a field (the kernel takes none either), or `=` in a name among `more`.
+        """
         fields = [MAGIC, self.id, b"%d" % self.number, self.kind, self.cwd]
         for items in (self.argv, self.env, [name + b"=" + value for name, value in self.more.items()]):
             fields.append(b"%d" % len(items))
             fields += items
-        return b"\0".join(fields) + b"\0"
+        data = b"\0".join(fields) + b"\0"
+        if data.count(b"\0") != len(fields) or any(b"=" in name for name in self.more):
+            raise ValueError("a NUL in a field, or `=` in a name: the record would read as another job's")
+        return data
 
 
 def decode(data: bytes) -> tuple[Head, list[Line]]:
@@ -148,6 +155,16 @@ def last(lines: list[Line], letter: bytes) -> Line | None:
         if line.letter == letter:
             return line
     return None
+
+
+def end_of_lines(data: bytes) -> int:
+    """Where in a record the next line belongs: behind the last complete one, which may be before the end of the file.
+
+    What a killed writer left unfinished must be written over. Behind it the next line would be glued to it and be no
+    line either, and an attempt nobody can read is an attempt that will be made twice.
+    """
+    newline = data.rfind(b"\n")
+    return (max(data.rfind(b"\x00"), newline)) + 1
 
 
 def verdict(lines: list[Line], *, locked: bool, boot: bytes) -> str:

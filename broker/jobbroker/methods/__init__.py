@@ -1,1 +1,8 @@
-"""One module per namespace of the protocol: method name -> (parameters, handler)."""
+"""One module per namespace of the protocol: method name -> its parameters' type and what carries it out."""
+
+from __future__ import annotations
+
+from jobbroker.methods import broker, events, job
+from jobbroker.methods.call import Method
+
+METHODS: dict[str, Method] = {**broker.METHODS, **job.METHODS, **events.METHODS}

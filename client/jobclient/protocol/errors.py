@@ -173,7 +173,7 @@ BY_CODE: dict[int, type[RemoteError]] = {
 
 def to_wire(error: RemoteError) -> dict[str, object]:
     """The `error` member of a response: code, message and data, whose `kind` is the stable name."""
-    return {"code": error.code, "message": error.message, "data": {"kind": error.kind, **error.data}}
+    return {"code": error.code, "message": error.message, "data": {**error.data, "kind": error.kind}}
 
 
 def from_wire(error: dict[str, Json]) -> RemoteError:
@@ -185,7 +185,7 @@ def from_wire(error: dict[str, Json]) -> RemoteError:
         details.update(data)
     kind = details.pop("kind", None)
     found = BY_CODE.get(code) if isinstance(code, int) else None
-    made = (found or RemoteError)(str(error.get("message", "the broker gave no message")), details)
+    made = (found or RemoteError)(str(error.get("message") or "the broker gave no message"), details)
     if found is None:
         made.code = code if isinstance(code, int) else RemoteError.code
         made.kind = str(kind or RemoteError.kind)

@@ -31,7 +31,8 @@ class LineReader:
     """Reassembles lines from chunks cut anywhere; blank lines vanish, CRLF is LF.
 
     Holds at most `limit` bytes: a longer line is skipped to its end and yields `OVERSIZED` once, after which the
-    stream goes on as if nothing had happened.
+    stream goes on as if nothing had happened. A line's blanks and carriage return count, else it would depend on how
+    the stream was cut whether a line is too long.
     """
 
     __slots__ = ("_buffer", "_limit", "_searched", "_skipping")
@@ -74,7 +75,7 @@ class LineReader:
         line = bytes(self._buffer[:end]).strip(b" \t\r")
         del self._buffer[: end + 1]
         self._searched = 0
-        if len(line) > self._limit:
+        if end > self._limit:
             messages.append(OVERSIZED)
         elif line:
             messages.append(line)

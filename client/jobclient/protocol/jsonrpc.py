@@ -6,20 +6,26 @@ Lenient in what it takes, after what real editors send (they leave out `jsonrpc`
 
 from __future__ import annotations
 
+import re
 from typing import TypeAlias, TypeVar
 
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
-from jobclient.protocol.errors import InvalidParams, InvalidRequest, ParseError, RemoteError, to_wire
+from jobclient.protocol.errors import InvalidParams, InvalidRequest, ParseError, RemoteError, TooLarge, to_wire
 
 T = TypeVar("T")
 Json: TypeAlias = "dict[str, Json] | list[Json] | str | float | bool | None"
 """A JSON value as the standard library and msgspec give it."""
 
+MAX_BATCH = 10_000
+"""Calls in one batch. A full message of the shortest elements would be millions, an answer of gigabytes."""
 NO_PARAMS = b"{}"
-_NOTHING = frozenset((b"null", b"[]", b"{}"))
 _ID_FIRST = frozenset(b'"-0123456789n')
+_SURROGATES = re.compile(
+    rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\[^u]|(?P<lone>\\u[dD][89a-fA-F][0-9a-fA-F]{2})"
+)
+_UNWRITABLE = re.compile("[\0\ud800-\udfff]")
 
 
 class Request(Struct, frozen=True):
@@ -81,15 +87,35 @@ def decode(message: bytes) -> Call | Batch:
     except msgspec.ValidationError as exc:
         return Malformed(b"null", InvalidRequest(f"not a JSON-RPC request: {exc}"))
     except (msgspec.DecodeError, UnicodeDecodeError) as exc:
-        return Malformed(b"null", ParseError(f"not JSON: {exc}"))
+        return _refuse(message, exc)
     except RecursionError:
         return Malformed(b"null", ParseError("not JSON we can read: nested too deeply"))
+
+
+def _refuse(message: bytes, why: Exception) -> Malformed:
+    """Answer what is not JSON, under its own id where all that is wrong is a string that is not Unicode.
+
+    Python clients write bytes they cannot decode as half surrogate pairs, editors cut an emoji in two. Both wait for
+    an answer, and one without an id tells them nothing.
+    """
+    mended = _SURROGATES.sub(_mend, message.decode(errors="replace").encode())
+    call = decode(mended) if mended != message else None
+    if not isinstance(call, Request):
+        return Malformed(b"null", ParseError(f"not JSON: {why}"))
+    identity = call.id if call.id in message else b"null"
+    return Malformed(identity, ParseError('a string is not Unicode; send such bytes as {"base64": ...}'))
+
+
+def _mend(found: re.Match[bytes]) -> bytes:
+    return found[0] if found["lone"] is None else b"\\ufffd"
 
 
 def _decode_batch(message: bytes) -> Call | Batch:
     elements = _elements.decode(message)
     if not elements:
         return Malformed(b"null", InvalidRequest("an empty batch"))
+    if len(elements) > MAX_BATCH:
+        return Malformed(b"null", TooLarge(f"a batch may have {MAX_BATCH} calls; split it"))
     return Batch(tuple(_decode_element(bytes(element)) for element in elements))
 
 
@@ -116,8 +142,8 @@ def _decode_call(message: bytes) -> Call:
     return Request(identity, method, params)
 
 
-def decode_params(params: bytes, decoder: msgspec.json.Decoder[T]) -> T:
-    """Read parameters as the method's own type.
+def decode_params(params: bytes, decoder: msgspec.json.Decoder[T], positional: tuple[str, ...] = ()) -> T:
+    """Read parameters as the method's own type; an array stands for the members that `positional` names.
 
     Absent, `null`, `[]` and `{}` are the same, `[{...}]` is `{...}`, a member that is null is absent, `3.0` is `3`
     (editors.md S10, S11). The usual case costs one typed decode; only what does not fit is looked at twice.
@@ -125,23 +151,27 @@ def decode_params(params: bytes, decoder: msgspec.json.Decoder[T]) -> T:
     Raises:
         InvalidParams: naming the member that does not fit.
     """
-    if params in _NOTHING:
-        params = NO_PARAMS
     try:
-        return decoder.decode(params)
-    except msgspec.ValidationError:
-        pass
+        if params == b"null":
+            params = NO_PARAMS
+        elif params[:1] == b"[":
+            params = _named(_elements.decode(params), positional)
+        try:
+            return decoder.decode(params)
+        except msgspec.ValidationError:
+            return msgspec.convert(_tidy(msgspec.json.decode(params)), decoder.type)
     except (msgspec.DecodeError, RecursionError) as exc:
         raise InvalidParams(f"parameters: {exc}") from exc
-    loose = _tidy(msgspec.json.decode(params))
-    if isinstance(loose, list):
-        if len(loose) != 1 or not isinstance(loose[0], dict):
-            raise InvalidParams("use named parameters: an object, not an array")
-        loose = loose[0]
-    try:
-        return msgspec.convert(loose, decoder.type)
-    except msgspec.ValidationError as exc:
-        raise InvalidParams(f"parameters: {exc}") from exc
+
+
+def _named(values: list[Raw], positional: tuple[str, ...]) -> bytes:
+    """The object an array stands for, its values as they came."""
+    if len(values) == 1 and bytes(values[0])[:1] == b"{":
+        return bytes(values[0])
+    if len(values) > len(positional):
+        raise InvalidParams("use named parameters: an object, not an array")
+    members = (encode(name) + b":" + bytes(value) for name, value in zip(positional, values, strict=False))
+    return b"{" + b",".join(members) + b"}"
 
 
 def _tidy(value: Json) -> Json:
@@ -156,20 +186,34 @@ def _tidy(value: Json) -> Json:
 
 
 def encode(value: object) -> bytes:
-    """JSON without a NUL in any string: one editor's parser rejects the whole message for it (editors.md S12)."""
-    text = _encoder.encode(value)
-    if b"\\u0000" in text:
-        text = _encoder.encode(_without_nul(msgspec.to_builtins(value)))
-    return text
+    """JSON in which every string is Unicode without a NUL; what cannot be written so becomes U+FFFD.
+
+    One editor's parser rejects a whole message for a NUL (editors.md S12), and half a surrogate pair, which is how
+    Python keeps a byte of a path that is not UTF-8, has no place in UTF-8.
+    """
+    try:
+        text = _encoder.encode(value)
+        if b"\\u0000" not in text:
+            return text
+    except UnicodeEncodeError:
+        pass
+    plain = msgspec.to_builtins(value, str_keys=True, enc_hook=_spell_out)
+    return _encoder.encode(_writable(plain))
 
 
-def _without_nul(value: Json) -> Json:
+def _spell_out(value: object) -> object:
+    if isinstance(value, Raw):
+        return msgspec.json.decode(value, type=object)
+    raise NotImplementedError(f"{type(value).__name__} has no JSON")
+
+
+def _writable(value: Json) -> Json:
     if isinstance(value, dict):
-        return {key.replace("\0", "\ufffd"): _without_nul(member) for key, member in value.items()}
+        return {_UNWRITABLE.sub("\ufffd", key): _writable(member) for key, member in value.items()}
     if isinstance(value, list):
-        return [_without_nul(element) for element in value]
+        return [_writable(element) for element in value]
     if isinstance(value, str):
-        return value.replace("\0", "\ufffd")
+        return _UNWRITABLE.sub("\ufffd", value)
     return value
 
 

@@ -7,12 +7,20 @@ A member that is null is the same as one that is absent.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from jobclient.protocol.version import PROTOCOL_VERSION as PROTOCOL_VERSION
+
+MAX_NUMBER = 10**14
+"""No count, size or duration on the wire is larger: up to here every client's JSON keeps a number exact, and the
+broker's arithmetic, clocks and store take it."""
+
+Amount = Annotated[int, Meta(ge=0, le=MAX_NUMBER)]
+ResourceLimit = Annotated[int, Meta(ge=-1, le=2**63 - 1)]
+"""A soft limit as the kernel counts it, -1 for none."""
 
 Kind = Literal["command"]
 Status = Literal["queued", "running", "stopped", "completed", "failed", "timed_out", "cancelled"]
@@ -98,6 +106,10 @@ class Nothing(Params):
     """No parameters."""
 
 
+class Anything(Struct):
+    """Parameters that do not matter: whatever an editor sends along is ignored."""
+
+
 class Done(Result):
     """No result but that it is done."""
 
@@ -152,7 +164,7 @@ class ShutdownParams(Params):
     """`broker/shutdown`: `ifIdle` is refused while jobs are live, `keepJobs` leaves them, `cancelJobs` ends them."""
 
     mode: ShutdownMode | None = None
-    grace_ms: int | None = None
+    grace_ms: Amount | None = None
 
 
 # --- jobs -----------------------------------------------------------------------------------------------------------
@@ -170,15 +182,15 @@ class StartParams(Params):
     kind: str | None = None
     cwd: Text | None = None
     env: dict[str, Text] | list[Text] | None = None
-    umask: int | None = None
-    rlimits: dict[str, int] | None = None
+    umask: Amount | None = None
+    rlimits: dict[str, ResourceLimit] | None = None
     name: str | None = None
     labels: dict[str, str] | None = None
-    timeout_ms: int | None = None
-    idle_timeout_ms: int | None = None
-    grace_ms: int | None = None
+    timeout_ms: Amount | None = None
+    idle_timeout_ms: Amount | None = None
+    grace_ms: Amount | None = None
     merged: bool | None = None
-    max_output: int | None = None
+    max_output: Amount | None = None
     on_disconnect: Literal["detach", "cancel"] | None = None
     idempotency_key: str | None = None
 
@@ -238,7 +250,7 @@ class Filter(Params):
 class ListParams(Filter):
     """`job/list`: `desc` (the default) is newest start first; `before` continues where the last page's `next` said."""
 
-    limit: int | None = None
+    limit: Amount | None = None
     before: str | None = None
     order: Literal["desc", "asc"] | None = None
 
@@ -256,7 +268,7 @@ class WaitParams(Params):
     ids: list[str] | None = None
     all: bool | None = None
     any: bool | None = None
-    timeout_ms: int | None = None
+    timeout_ms: Amount | None = None
 
 
 class Waited(Result):
@@ -272,9 +284,9 @@ class OutputParams(JobParams, rename={"from_": "from", "wait_ms": "waitMs"}):
 
     stream: StreamName | None = None
     from_: str | None = None
-    limit: int | None = None
-    tail: int | None = None
-    wait_ms: int | None = None
+    limit: Amount | None = None
+    tail: Amount | None = None
+    wait_ms: Amount | None = None
 
 
 class Output(Result):
@@ -294,7 +306,7 @@ class Output(Result):
 class CancelParams(JobParams):
     """`job/cancel`: `confirm` (the default) answers when everything is dead, else as soon as it is asked."""
 
-    grace_ms: int | None = None
+    grace_ms: Amount | None = None
     confirm: bool | None = None
 
 
@@ -309,15 +321,15 @@ class Cancelled(Result):
 class SignalParams(JobParams):
     """`job/signal`: a name in any case, `SIG` optional, or a number; to the job's process group or its leader alone."""
 
-    signal: str | int
+    signal: str | Amount
     target: Target | None = None
 
 
 class CleanupParams(Params):
     """`job/cleanup`: ended jobs older than `max_age_ms` (24 h), never the newest `keep`; `dry_run` only lists."""
 
-    max_age_ms: int | None = None
-    keep: int | None = None
+    max_age_ms: Amount | None = None
+    keep: Amount | None = None
     dry_run: bool | None = None
 
 

@@ -1,0 +1,109 @@
+"""`jobbrokerd`: become the broker of an instance, or say in one line and an exit status why not.
+
+Exit status: 0 ended as asked, 1 its backend died, 2 usage, 70 a fault of ours, 75 another broker has the lock, 78 the
+settings, the store or the directories are not usable.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from jobbroker.lock import InstanceLock, LockHeld
+from jobclient import paths
+from jobclient.version import __version__
+
+USAGE, FAULT, HELD, CONFIGURATION = 2, 70, 75, 78
+
+_HELP = """usage: jobbrokerd [--instance NAME] [--stderr]
+
+Become the broker of an instance, in the foreground. `jobctl` starts one by itself when it needs it.
+
+  --instance NAME  which broker to be; a-z, 0-9 and -, at most 32; default: default
+  --stderr         log to stderr instead of the instance's broker.log
+  --version        say the version and end
+  --help           this text
+"""
+
+
+class Usage(Exception):
+    """The command line cannot be understood."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The whole program; its exit status."""
+    try:
+        instance, to_stderr = _parse(sys.argv[1:] if argv is None else argv)
+    except Usage as exc:
+        print(f"jobbrokerd: {exc}  -> jobbrokerd --help", file=sys.stderr)  # noqa: T201
+        return USAGE
+    if instance is None:
+        return 0
+    try:
+        # Before anything heavy is loaded: of fifty started at once, forty-nine end here.
+        paths.make_private_dir(paths.instance_dir(instance))
+        paths.make_private_dir(paths.runtime_dir())
+        lock = InstanceLock(paths.lock_path(instance))
+    except LockHeld as exc:
+        print(f"jobbrokerd: another broker of {instance!r} is running: {exc}", file=sys.stderr)  # noqa: T201
+        return HELD
+    except (paths.PathError, OSError) as exc:
+        print(f"jobbrokerd: {exc}", file=sys.stderr)  # noqa: T201
+        return CONFIGURATION
+    return _run(instance, lock, to_stderr=to_stderr)
+
+
+def _parse(words: list[str]) -> tuple[str | None, bool]:
+    """The instance, None if there is nothing more to do; and whether to log to stderr."""
+    instance, to_stderr = "default", False
+    rest = iter(words)
+    for word in rest:
+        if word in ("--version", "--help", "-h"):
+            print(_HELP if word != "--version" else f"jobbrokerd {__version__}")  # noqa: T201
+            return None, False
+        if word == "--stderr":
+            to_stderr = True
+        elif word == "--instance" or word.startswith("--instance="):
+            instance = word.partition("=")[2] or next(rest, "")
+            _check_instance(instance)
+        else:
+            raise Usage(f"unknown argument {word!r}")
+    return instance, to_stderr
+
+
+def _check_instance(name: str) -> None:
+    try:
+        paths.check_instance(name)
+    except paths.BadInstanceName as exc:
+        raise Usage(str(exc)) from exc
+
+
+def _run(instance: str, lock: InstanceLock, *, to_stderr: bool) -> int:
+    from pathlib import Path  # only now: we are the broker
+
+    import trio
+
+    from jobbroker import app, log
+    from jobbroker.requests import raise_descriptor_limit, surroundings
+    from jobbroker.settings import SettingsError, load
+    from jobbroker.store import DamagedStore, NewerStore
+    from jobclient.protocol.errors import StoreUnavailable
+
+    around = surroundings()
+    os.umask(0o077)
+    os.chdir("/")
+    try:
+        settings = load(Path(paths.config_path()), instance, os.environ, os.cpu_count() or 1)
+        if not to_stderr:
+            log.write_to_file(paths.log_path(instance), settings.max_log_size)
+        log.start()
+        raise_descriptor_limit()
+        trio.run(app.run, app.Setup(instance, settings, lock, around))
+    except (SettingsError, NewerStore, DamagedStore, StoreUnavailable, paths.PathError) as exc:
+        print(f"jobbrokerd: {exc}", file=sys.stderr)  # noqa: T201
+        return CONFIGURATION
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

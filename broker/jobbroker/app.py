@@ -1,0 +1,214 @@
+"""The whole broker: its tasks, the order in which they begin, and the order in which they end.
+
+run
+ +- store          writes groups                                              ends last, by `close`
+ +- broker         admissions, and what must outlive a client
+ |   +- supervision    one task a live shim; one a job without a channel       ends by hanging up: jobs run on
+ +- notify         pokes of adopted shims
+ +- listener       accepts; one task a connection                              ends first, with a deadline
+ +- signals, idle  lead to the end
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+from collections.abc import Generator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import trio
+from msgspec import Struct
+
+from jobbroker import recovery, systemd
+from jobbroker.broker import About, Broker, Leaving
+from jobbroker.clock import mono_ms, wall_ms
+from jobbroker.connection import Connection
+from jobbroker.core.table import Table
+from jobbroker.jobdir import JobDirectories
+from jobbroker.listener import Listener, Peer
+from jobbroker.lock import InstanceLock
+from jobbroker.notify import NotifySocket
+from jobbroker.requests import Surroundings
+from jobbroker.settings import Settings
+from jobbroker.store import Store
+from jobclient import paths
+from jobclient.protocol import jsonrpc, wire
+from jobclient.version import __version__
+
+FLUSH_SECONDS = 1.0
+"""How long a client may take to read the notice that the broker ends."""
+
+log = logging.getLogger("jobbroker.app")
+
+
+class Setup(Struct, frozen=True):
+    """What the broker starts with."""
+
+    instance: str
+    settings: Settings
+    lock: InstanceLock
+    around: Surroundings
+
+
+async def run(setup: Setup) -> None:
+    """Be the broker of an instance until something leads to its end."""
+    instance = setup.instance
+    jobs = JobDirectories(paths.jobs_dir(instance))
+    store, trouble = recovery.open_store(Path(paths.store_path(instance)))
+    try:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(store.run)
+            if store.is_new:
+                await recovery.rebuild(store, jobs)
+            with closing(NotifySocket(paths.notify_path(instance))) as notify:
+                await _serve(setup, _make_broker(setup, store, jobs, trouble), notify)
+            nursery.cancel_scope.cancel()
+    finally:
+        await store.close()
+        jobs.close()
+
+
+def _make_broker(setup: Setup, store: Store, jobs: JobDirectories, trouble: str | None) -> Broker:
+    about = About(
+        instance=setup.instance,
+        started_wall_ms=wall_ms(),
+        started_mono_ms=mono_ms(),
+        paths=wire.Places(
+            socket=paths.socket_path(setup.instance),
+            state=paths.instance_dir(setup.instance),
+            log=paths.log_path(setup.instance),
+            settings=paths.config_path(),
+        ),
+    )
+    table = Table(floor=store.last_number, counts=store.rows.counts(), is_stored=store.is_stored)
+    broker = Broker(about=about, settings=setup.settings, store=store, jobs=jobs, table=table, around=setup.around)
+    if trouble is not None:
+        broker.troubles.append(trouble)
+        broker.removals.pruning = False
+    return broker
+
+
+async def _serve(setup: Setup, broker: Broker, notify: NotifySocket) -> None:
+    """From the adoption of what is there, to the last client's goodbye."""
+    async with trio.open_nursery() as nursery:
+        await nursery.start(broker.run)
+        nursery.start_soon(notify.run, broker.supervision.poked)  # before any record is read: no news is missed
+        live = broker.store.rows.live()
+        names = broker.jobs.names()
+        broker.table.load(live)
+        await recovery.adopt(broker, live)
+        with _published(setup, broker) as listener:
+            connections: set[Connection] = set()
+            nursery.start_soon(_accept, listener, broker, connections)
+            nursery.start_soon(_keep_house, broker, names)
+            nursery.start_soon(_watch_signals, broker)
+            nursery.start_soon(_watch_idleness, broker)
+            systemd.notify("READY=1")
+            await broker.left.wait()
+            await _leave(broker, listener, connections)
+        nursery.cancel_scope.cancel()
+
+
+@contextmanager
+def _published(setup: Setup, broker: Broker) -> Generator[Listener]:
+    """The socket, the pid file and the lock's text, for as long as clients are served."""
+    place = broker.about.paths.socket
+    listener = Listener(place)
+    pid_file = paths.pid_path(setup.instance)
+    try:
+        setup.lock.tell(pid=os.getpid(), socket=place, version=__version__)
+        _write_pid(pid_file)
+        log.info("listening: socket=%s pid=%d version=%s", place, os.getpid(), __version__)
+        yield listener
+    finally:
+        listener.close()
+        if os.path.lexists(pid_file):
+            os.unlink(pid_file)
+
+
+def _write_pid(path: str) -> None:
+    new = f"{path}.new"
+    with open(new, "w", encoding="ascii") as file:
+        file.write(f"{os.getpid()}\n")
+    os.replace(new, path)
+
+
+async def _accept(listener: Listener, broker: Broker, connections: set[Connection]) -> None:
+    """Serve clients; a fault in one connection ends that one."""
+
+    async def serve(client: socket.socket, peer: Peer) -> None:
+        connection = Connection(broker, client, peer)
+        connections.add(connection)
+        broker.connections += 1
+        broker.stir()
+        try:
+            await connection.run()
+        except* Exception:
+            log.exception("connection ended by a fault of ours: peer=%d", peer.pid)
+        finally:
+            connections.discard(connection)
+            broker.connections -= 1
+            broker.stir()
+
+    await listener.run(serve, broker.settings.max_connections)
+
+
+async def _leave(broker: Broker, listener: Listener, connections: set[Connection]) -> None:
+    """In this order: nobody new, jobs ended if that is wanted, everything written, everybody told, then close."""
+    how = broker.leaving or Leaving("unknown")
+    log.info("leaving: reason=%s cancel_jobs=%s live=%d", how.reason, how.cancel_jobs, broker.table.live)
+    systemd.notify("STOPPING=1")
+    listener.close()
+    if how.cancel_jobs:
+        await _cancel_jobs(broker, how)
+    with trio.move_on_after(FLUSH_SECONDS):
+        await broker.store.commit()
+    notice = wire.BrokerShuttingDown(reason=how.reason, grace_ms=int(FLUSH_SECONDS * 1000))
+    message = jsonrpc.encode_notification("notifications/broker/shuttingDown", notice)
+    with trio.move_on_after(FLUSH_SECONDS):
+        async with trio.open_nursery() as nursery:
+            for connection in connections:
+                connection.refuse_unfinished()
+                connection.notify(None, message)
+                nursery.start_soon(connection.flush)
+
+
+async def _cancel_jobs(broker: Broker, how: Leaving) -> None:
+    """End all jobs, all at once; what cannot be ended in time is named in the log and stays visible as live."""
+    async with trio.open_nursery() as nursery:
+        for snapshot in broker.table.all_live():
+            nursery.start_soon(broker.end_for_shutdown, snapshot, how.grace_ms)
+    for snapshot in broker.table.all_live():
+        log.warning("left behind: id=%s pid=%s", snapshot.job.id, snapshot.job.pid)
+
+
+async def _keep_house(broker: Broker, names: list[str]) -> None:
+    """What need not be done before clients are served: sweep once, then prune after jobs have ended."""
+    if broker.removals.pruning:
+        await recovery.sweep(broker, names)
+    while True:
+        await broker.removals.prune(broker.settings)
+        await broker.overfull.wait()
+        broker.overfull = trio.Event()
+
+
+async def _watch_signals(broker: Broker) -> None:
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as received:
+        async for number in received:
+            broker.leave(Leaving(signal.Signals(number).name))
+
+
+async def _watch_idleness(broker: Broker) -> None:
+    """End a broker that nobody has needed for a while. No timer runs while somebody does."""
+    limit = broker.settings.idle_exit_ms
+    while limit and not broker.left.is_set():
+        if broker.connections or broker.table.live:
+            await broker.active.wait()
+            continue
+        with trio.move_on_after(limit / 1000):
+            await broker.active.wait()
+            continue
+        broker.leave(Leaving("idle"))

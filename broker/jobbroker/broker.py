@@ -1,0 +1,357 @@
+"""The broker: the one place where jobs change. It admits them, lets events act on them, ends and removes them.
+
+Told is committed: what a record cannot prove is in the store before it is answered or acted on. Everything else is
+proven by records, so a change is announced at once and written when the store gets to it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import trio
+from msgspec import Struct
+
+from jobbroker.admission import Admission, Admissions
+from jobbroker.clock import wall_ms
+from jobbroker.core import job as life
+from jobbroker.core import reference
+from jobbroker.core.job import Snapshot, is_live, is_terminal
+from jobbroker.core.ladder import KILL_PATIENCE_MS
+from jobbroker.core.record import DamagedRecord
+from jobbroker.core.table import Table
+from jobbroker.events import Events
+from jobbroker.jobdir import JobDirectories
+from jobbroker.output import opened_output
+from jobbroker.removal import Removals
+from jobbroker.requests import Surroundings
+from jobbroker.settings import Settings
+from jobbroker.store import Store
+from jobbroker.supervision import Attendance, Supervision
+from jobbroker.waiting import WaitingRoom
+from jobclient.protocol import errors, wire
+
+T = TypeVar("T")
+
+CONFIRM_MARGIN_MS = 5000
+"""How much longer than the ladder may take a confirmation is waited for."""
+
+PRUNE_EVERY = 100
+"""Ends of jobs between two looks for jobs to prune."""
+
+log = logging.getLogger("jobbroker.jobs")
+
+
+class About(Struct, frozen=True):
+    """Which broker this is, and where it keeps things."""
+
+    instance: str
+    started_wall_ms: int
+    started_mono_ms: int
+    paths: wire.Places
+
+
+class Leaving(Struct, frozen=True):
+    """Why and how the broker ends."""
+
+    reason: str
+    cancel_jobs: bool = False
+    grace_ms: int | None = None
+
+
+class Broker:
+    """All jobs of an instance.
+
+    Attributes:
+        table: the jobs in memory.
+        events: who hears of changes.
+        rev: of the latest change.
+        held: nothing is started yet, or any more.
+        leaving: why the broker ends, None while it does not; `left` is set with it.
+        connections: clients connected.
+        active: set, and replaced, whenever something happens that an idle broker would not see.
+        overfull: set when more ended jobs are kept than the settings want.
+    """
+
+    def __init__(
+        self,
+        *,
+        about: About,
+        settings: Settings,
+        store: Store,
+        jobs: JobDirectories,
+        table: Table,
+        around: Surroundings,
+    ) -> None:
+        self.about = about
+        self.settings = settings
+        self.store = store
+        self.jobs = jobs
+        self.table = table
+        self.events = Events(f"{about.started_wall_ms:x}")
+        self.waiting = WaitingRoom()
+        self.supervision = Supervision(jobs, self.apply, self._requeue)
+        self.admissions = Admissions(store, jobs, table, self.supervision, settings, around)
+        self.removals = Removals(store, jobs, table, self.events)
+        self.rev = store.rev
+        self.held = True
+        self.leaving: Leaving | None = None
+        self.left = trio.Event()
+        self.connections = 0
+        self.active = trio.Event()
+        self.overfull = trio.Event()
+        self.troubles: list[str] = []
+        self._ends = 0
+        self._tied: dict[object, set[str]] = {}  # jobs that end with their starter's connection
+        self._nursery: trio.Nursery
+
+    async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
+        """Own the tasks that must outlive a client's: admissions, and whatever `through` is given."""
+        async with trio.open_nursery() as self._nursery:
+            await self._nursery.start(self.supervision.run)
+            task_status.started()
+            await self.admissions.run(self._accept, self.start_due)
+
+    async def through(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Do something to its end even if whoever waits for it leaves."""
+        done = trio.Event()
+        result: list[T] = []
+        failure: list[errors.RemoteError] = []
+
+        async def carry_out() -> None:
+            try:
+                result.append(await work())
+            except errors.RemoteError as exc:
+                failure.append(exc)
+            finally:
+                done.set()
+
+        self._nursery.start_soon(carry_out)
+        await done.wait()
+        if failure:
+            raise failure[0]
+        return result[0]
+
+    # --- starting ---------------------------------------------------------------------------------------------------
+
+    def admit(self, params: wire.StartParams, origin: wire.Origin, owner: object) -> tuple[Admission | Snapshot, bool]:
+        """Take in a job: its number is given now, its promise comes with the commit.
+
+        Returns:
+            The admission to wait for, or the job its idempotency key already has; and whether this request made it.
+        """
+        if self.leaving is not None:
+            raise errors.ShuttingDown("the broker is shutting down; ask again, the next one will take the job")
+        found, created = self.admissions.admit(params, origin)
+        if created and params.on_disconnect == "cancel" and isinstance(found, Admission):
+            self._tied.setdefault(owner, set()).add(found.snapshot.job.id)
+        return found, created
+
+    def _accept(self, snapshot: Snapshot) -> None:
+        """A job is committed: it is one of ours from now on."""
+        self.table.add(snapshot)
+        self._touch(snapshot)
+        log.info("queued: id=%s number=%d", snapshot.job.id, snapshot.job.number)
+        self._announce(snapshot)
+
+    def start_due(self) -> None:
+        """Hand over the jobs that have a slot now."""
+        if self.held:
+            return
+        for snapshot in self.table.next_to_start(self.settings.max_running):
+            self.supervision.start(snapshot.job.id)
+
+    def _requeue(self, name: str) -> None:
+        snapshot = self.table.get(name)
+        if snapshot is not None:
+            self.table.requeue(snapshot)
+            self.start_due()
+
+    def release(self) -> None:
+        """Everything found at the start is known: let jobs start."""
+        self.held = False
+        self.start_due()
+
+    def leave(self, how: Leaving) -> None:
+        """Begin to end the broker; the first reason counts."""
+        if self.leaving is None:
+            self.leaving = how
+            self.held = True
+            self.left.set()
+
+    def stir(self) -> None:
+        """Something happened that matters to whether the broker is idle."""
+        self.active.set()
+        self.active = trio.Event()
+
+    # --- changing ---------------------------------------------------------------------------------------------------
+
+    def apply(self, name: str, event: life.Event) -> None:
+        """Let an event act on a job, and tell of it."""
+        snapshot = self.table.get(name)
+        if snapshot is None:
+            return
+        try:
+            changed = life.apply(snapshot, event)
+        except life.IllegalTransition as exc:
+            log.error("illegal: %s", exc)
+            return
+        if not changed:
+            return
+        if isinstance(event, life.Lost):
+            self._measure(snapshot.job)
+        self._touch(snapshot)
+        self.table.update(snapshot)
+        self.store.post(put=[snapshot])
+        self._log_change(snapshot.job, event)
+        if is_terminal(snapshot.job):
+            self.table.release(snapshot)
+            self._untie(name)
+            self.supervision.leave(name)
+            self.start_due()
+            self.stir()
+            self._note_end()
+        elif isinstance(event, life.Started):
+            attendance = self.supervision.get(name)
+            if attendance is not None:
+                attendance.begun.set()
+        self._announce(snapshot)
+
+    def _note_end(self) -> None:
+        """Pruning is done now and then, not at each end."""
+        self._ends += 1
+        if self._ends % PRUNE_EVERY == 0:
+            self.overfull.set()
+
+    def _touch(self, snapshot: Snapshot) -> None:
+        self.rev += 1
+        snapshot.job.rev = self.rev
+
+    def _announce(self, snapshot: Snapshot) -> None:
+        self.waiting.tell(snapshot.job)
+        self.events.updated(snapshot)
+
+    @staticmethod
+    def _log_change(job: wire.Job, event: life.Event) -> None:
+        detail = f" reason={job.reason} exit={job.exit_code} signal={job.signal}" if is_terminal(job) else ""
+        log.info("%s: id=%s event=%s%s", job.status, job.id, type(event).__name__, detail)
+
+    def reconcile(self) -> None:
+        """Take in what has happened by now. Called on every path that reads, before anything is sorted or cut."""
+        self.supervision.reconcile()
+
+    # --- reading ----------------------------------------------------------------------------------------------------
+
+    def find(self, text: str) -> Snapshot:
+        """The job a reference means, as it is now."""
+        self.reconcile()
+        return reference.find(text, self.table, self.store.rows)
+
+    def view(self, snapshot: Snapshot) -> wire.Job:
+        """A job as clients see it; a live one with what it has written so far."""
+        if is_live(snapshot.job):
+            self._measure(snapshot.job)
+        return snapshot.job
+
+    def degraded(self) -> list[str]:
+        """What is wrong with the broker, in sentences; nothing, as a rule."""
+        store = self.store.degraded
+        return [*self.troubles, *([f"the store cannot be written: {store}"] if store is not None else [])]
+
+    def environment(self, name: str) -> list[bytes]:
+        """The environment a job was started with; its record is the only place it is kept in."""
+        try:
+            return self.jobs.read(name).head.env
+        except (OSError, DamagedRecord) as exc:
+            raise errors.JobNotFound(f"the record of {name} cannot be read: {exc}") from exc
+
+    def _measure(self, job: wire.Job) -> None:
+        try:
+            with self.jobs.opened(job.id) as directory, opened_output(directory) as output:
+                out, err = output.streams()
+        except OSError:
+            return
+        over = is_terminal(job)
+        job.stdout = wire.Stream(out.size, out.dropped, closed=over)
+        job.stderr = wire.Stream(err.size, err.dropped, closed=over)
+
+    # --- ending -----------------------------------------------------------------------------------------------------
+
+    async def cancel(self, snapshot: Snapshot, reason: wire.Reason, grace_ms: int | None) -> Attendance | None:
+        """Ask for the end of a job, committed before anything is signalled.
+
+        Returns:
+            How to hear of the end; None if the job had ended before.
+        """
+        job = snapshot.job
+        attendance = self.supervision.get(job.id)
+        if attendance is None or is_terminal(job):
+            return None
+        if job.status == "queued" and self._withdraw(job.id, reason):
+            self.apply(job.id, life.NeverRan(reason, wall_ms()))
+            await self.store.commit(put=[snapshot])
+            return attendance
+        grace = job.grace_ms if grace_ms is None else grace_ms
+        self.apply(job.id, life.EndAsked(reason, grace))
+        if not is_terminal(job):
+            await self.store.commit(put=[snapshot])
+            self.supervision.ask(job.id, reason, grace)
+        return attendance
+
+    def _withdraw(self, name: str, reason: wire.Reason) -> bool:
+        try:
+            return self.supervision.withdraw(name, reason)
+        except (OSError, ValueError) as exc:
+            log.warning("cannot withdraw: id=%s error=%s", name, exc)
+            return False
+
+    async def confirm(self, snapshot: Snapshot, attendance: Attendance, grace_ms: int | None) -> None:
+        """Wait until everything of a cancelled job is dead.
+
+        Raises:
+            NotDelivered: it is not, in time.
+        """
+        grace = snapshot.job.grace_ms if grace_ms is None else grace_ms
+        with trio.move_on_after((grace + KILL_PATIENCE_MS + CONFIRM_MARGIN_MS) / 1000):
+            await attendance.ended.wait()
+        if is_live(snapshot.job):
+            raise errors.NotDelivered(
+                f"{snapshot.job.id} was told to end, but has not: it may belong to another user, or hang in the kernel",
+                {"status": snapshot.job.status, "pid": snapshot.job.pid},
+            )
+
+    def disconnected(self, owner: object) -> None:
+        """A connection is gone: jobs that were to end with it, end."""
+        for name in self._tied.pop(owner, ()):
+            self.cancel_soon(name, "disconnect")
+
+    def cancel_soon(self, name: str, reason: wire.Reason) -> None:
+        """Cancel a job without waiting for it."""
+        self._nursery.start_soon(self._cancel_quietly, name, reason)
+
+    async def _cancel_quietly(self, name: str, reason: wire.Reason) -> None:
+        snapshot = self.table.get(name)
+        if snapshot is None:
+            return
+        try:
+            await self.cancel(snapshot, reason, None)
+        except errors.RemoteError as exc:
+            log.warning("cannot cancel: id=%s error=%s", name, exc)
+
+    async def end_for_shutdown(self, snapshot: Snapshot, grace_ms: int | None) -> None:
+        """Cancel a job because the broker ends, and wait for it as long as that may take."""
+        try:
+            attendance = await self.cancel(snapshot, "shutdown", grace_ms)
+            if attendance is not None:
+                await self.confirm(snapshot, attendance, grace_ms)
+        except errors.RemoteError as exc:
+            log.warning("cannot end: id=%s error=%s", snapshot.job.id, exc)
+
+    def knows(self, name: str) -> bool:
+        """Whether a job of that id was accepted, or is being."""
+        return bool(self.supervision.get(name) or self.table.get(name) or self.store.rows.get(name))
+
+    def _untie(self, name: str) -> None:
+        for names in self._tied.values():
+            names.discard(name)

@@ -1,0 +1,15 @@
+"""The two clocks. Standard library only: the shim loads this."""
+
+from __future__ import annotations
+
+import time
+
+
+def mono_ms() -> int:
+    """Monotonic milliseconds since boot, the clock of all limits; the same in every process of a boot."""
+    return time.monotonic_ns() // 1_000_000
+
+
+def wall_ms() -> int:
+    """Milliseconds since the epoch, for people."""
+    return time.time_ns() // 1_000_000

@@ -1,0 +1,177 @@
+"""The directory of a job, from the daemon's side: make it, read its record, ask its shim for the end, remove it.
+
+Everything goes through descriptors and never follows a link, so that nothing outside jobs/ID is ever touched. From the
+claim on the shim alone writes here, but for `ask`.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
+
+from jobbroker import claim, fallocate
+from jobbroker.core import record
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class Reading(Struct, frozen=True):
+    """What a record held at one moment; `locked` was asked first, so an end cannot fall between the two."""
+
+    head: record.Head
+    lines: list[record.Line]
+    locked: bool
+
+
+class JobDirectories:
+    """All job directories of an instance, below one path that is opened once."""
+
+    def __init__(self, path: str) -> None:
+        """Open `path`, made if need be.
+
+        Raises:
+            PermissionError: it is not ours, or others may enter.
+        """
+        os.makedirs(path, mode=0o700, exist_ok=True)
+        self.path = path
+        self._root = os.open(path, _DIRECTORY)
+        status = os.fstat(self._root)
+        if status.st_uid != os.geteuid() or status.st_mode & 0o077:
+            self.close()
+            raise PermissionError(errno.EPERM, "not ours alone", path)
+
+    def close(self) -> None:
+        """Give the descriptor back."""
+        os.close(self._root)
+
+    def names(self) -> list[str]:
+        """The ids that have a directory, in order."""
+        return sorted(os.listdir(self._root))
+
+    def exists(self, name: str) -> bool:
+        """Whether there is anything of that name."""
+        try:
+            os.stat(name, dir_fd=self._root, follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def create(self, head: record.Head) -> None:
+        """Make the directory and its record with room for every line to come; nothing is left behind on failure.
+
+        Raises:
+            OSError: the disk is full, or not ours to write.
+        """
+        name = head.id.decode()
+        os.mkdir(name, 0o700, dir_fd=self._root)
+        try:
+            with self.opened(name) as directory:
+                _write_head(directory, head.encode())
+        except OSError:
+            self.remove(name)
+            raise
+
+    def open(self, name: str) -> int:
+        """A descriptor on the directory, to be handed to a shim."""
+        return os.open(name, _DIRECTORY, dir_fd=self._root)
+
+    @contextmanager
+    def opened(self, name: str) -> Generator[int]:
+        """The same, for the length of a block."""
+        directory = self.open(name)
+        try:
+            yield directory
+        finally:
+            os.close(directory)
+
+    def read(self, name: str) -> Reading:
+        """Read a record.
+
+        Raises:
+            OSError: there is none.
+            DamagedRecord: there is something else.
+        """
+        with self.opened(name) as directory, _opened(directory, os.O_RDWR) as descriptor:
+            locked = claim.is_held(descriptor)
+            head, lines = record.decode(_read_all(descriptor))
+            return Reading(head, lines, locked)
+
+    def withdraw(self, name: str, reason: bytes, wall_ms: int) -> bool:
+        """Decide that the job shall never run: take the claim and write N. False if a shim was faster."""
+        with self.opened(name) as directory, _opened(directory, os.O_RDWR) as descriptor:
+            if not claim.take(descriptor):
+                return False
+            data = _read_all(descriptor)
+            _, lines = record.decode(data)
+            if lines:
+                return False
+            os.pwrite(descriptor, record.encode_line(b"N", reason, wall_ms), data.rfind(b"\0") + 1)
+            return True
+
+    def ask(self, name: str, reason: str, grace_ms: int) -> None:
+        """Leave word for the shim; it reads this when SIGTERM reaches it.
+
+        The words are the target of a link that leads nowhere, because that needs no block: on a disk that a job has
+        filled it must be possible to end the job.
+        """
+        with self.opened(name) as directory:
+            with suppress(FileNotFoundError):
+                os.unlink("ask.new", dir_fd=directory)  # of a daemon that died between the next two lines
+            os.symlink(f"{reason} {grace_ms}", "ask.new", dir_fd=directory)
+            os.rename("ask.new", "ask", src_dir_fd=directory, dst_dir_fd=directory)
+
+    def remove(self, name: str) -> None:
+        """Remove the directory and the files in it. What is no plain entry of ours stays, and so does the directory.
+
+        Raises:
+            OSError: something could not be removed.
+        """
+        with suppress(FileNotFoundError):
+            with self.opened(name) as directory:
+                for entry in os.listdir(directory):
+                    os.unlink(entry, dir_fd=directory)
+            os.rmdir(name, dir_fd=self._root)
+
+
+@contextmanager
+def _opened(directory: int, flags: int) -> Generator[int]:
+    descriptor = os.open("record", flags | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=directory)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _write_head(directory: int, head: bytes) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+    descriptor = os.open("record", flags, 0o600, dir_fd=directory)
+    try:
+        left = memoryview(head)
+        while left:
+            left = left[os.write(descriptor, left) :]
+        _set_room_aside(descriptor, len(head))
+    finally:
+        os.close(descriptor)
+
+
+def _set_room_aside(descriptor: int, start: int) -> None:
+    """Allocate what the lines may need, so that the end of a job can be written on a full disk."""
+    try:
+        fallocate.set_aside(descriptor, start, record.ROOM)
+    except OSError as exc:
+        if exc.errno != errno.EOPNOTSUPP:  # a file system that cannot set room aside still serves; a full one does not
+            raise
+
+
+def _read_all(descriptor: int) -> bytes:
+    data = os.pread(descriptor, os.fstat(descriptor).st_size, 0)
+    while more := os.pread(descriptor, 65536, len(data)):
+        data += more
+    return data

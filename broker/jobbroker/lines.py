@@ -1,0 +1,50 @@
+"""The lines of a record as events in the life of a job, with error texts that name the cause."""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import cast
+
+from jobbroker.core import job
+from jobbroker.core.record import Line
+from jobclient.protocol.wire import Job, Reason, Stream, Text
+
+
+def event_of(line: Line, of: Job) -> job.Event | None:
+    """What a line reports of that job; None for a line that changes nothing a client could see (A)."""
+    match line.letter:
+        case b"S":
+            return job.Started(line.number(0), line.number(3), line.number(4))
+        case b"F":
+            reason: Reason = "internal" if line.text(0) == "internal" else "spawn"
+            return job.SpawnFailed(spawn_error(line.text(0), line.number(1), of), line.number(2), reason)
+        case b"T":
+            return job.Stopped(line.number(0))
+        case b"C":
+            return job.Continued()
+        case b"L":
+            return job.EndBegun(cast("Reason", line.text(0)))
+        case b"X":
+            streams = [Stream(line.number(at), line.number(at + 1), closed=True) for at in (3, 5)]
+            return job.Ended(line.number(0), line.number(1), line.number(2), *streams)
+        case b"N":
+            return job.NeverRan(cast("Reason", line.text(0)), line.number(1))
+        case _:
+            return None
+
+
+def survivors(line: Line) -> list[int]:
+    """The processes an X names as not killed."""
+    return [int(pid) for pid in line.fields[7].split(b",") if pid]
+
+
+def spawn_error(stage: str, number: int, of: Job) -> str:
+    """`STAGE: ERRNONAME: text: what`, for people and for the exit codes 126 and 127 of the command line."""
+    what = of.cwd if stage == "cwd" else (of.argv[0] if of.argv else "")
+    name = errno.errorcode.get(number, str(number))
+    return f"{stage}: {name}: {os.strerror(number).lower()}: {_shown(what)}"
+
+
+def _shown(text: Text) -> str:
+    return repr(text) if isinstance(text, str) else f"base64 {text.base64}"

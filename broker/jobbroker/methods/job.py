@@ -1,0 +1,172 @@
+"""`job/*`: start, look, wait, end, remove. What a job wrote is in `methods/output.py`."""
+
+from __future__ import annotations
+
+import msgspec
+import trio
+
+from jobbroker.admission import Admission
+from jobbroker.core.job import Snapshot, is_terminal
+from jobbroker.core.table import matcher
+from jobbroker.methods.call import Call, Method, Pending
+from jobbroker.methods.output import output, result
+from jobbroker.requests import as_wire
+from jobbroker.signalling import deliver, number_of
+from jobbroker.waiting import Waiter
+from jobclient.protocol import errors, wire
+
+MAX_PAGE = 1000
+PAGE = 100
+DAY_MS = 24 * 60 * 60 * 1000
+
+
+def start(call: Call, params: wire.StartParams) -> Pending:
+    """Admit the job now, answer when it has begun, failed to begin, or waits for a slot."""
+    origin = wire.Origin(pid=call.caller.peer.pid, client=call.caller.name)
+    found, created = call.broker.admit(params, origin, call.caller)
+    if created:
+        assert isinstance(found, Admission)  # noqa: S101  # only an admission is made
+        call.hold(found.snapshot.job.id)
+    return Pending(_started(call, found, created=created))
+
+
+async def _started(call: Call, found: Admission | Snapshot, *, created: bool) -> wire.Started:
+    if isinstance(found, Snapshot):
+        return wire.Started(job=call.broker.view(found), created=False)
+    await found.settled.wait()
+    if found.failure is not None:
+        raise found.failure
+    if found.attendance.watched:
+        await found.attendance.begun.wait()
+    return wire.Started(job=call.broker.view(found.snapshot), created=created)
+
+
+def get(call: Call, params: wire.GetParams) -> wire.OneJob:
+    """One job as it is now."""
+    snapshot = call.broker.find(params.id)
+    job = call.broker.view(snapshot)
+    if params.env:
+        job = msgspec.structs.replace(job, env=[as_wire(entry) for entry in call.broker.environment(job.id)])
+    return wire.OneJob(job=job)
+
+
+def list_jobs(call: Call, params: wire.ListParams) -> wire.JobList:
+    """A page of jobs, reconciled before it is sorted and cut."""
+    broker = call.broker
+    broker.reconcile()
+    limit = PAGE if params.limit is None else params.limit
+    if not 1 <= limit <= MAX_PAGE:
+        raise errors.InvalidParams(f"`limit` must be between 1 and {MAX_PAGE}")
+    descending = params.order != "asc"
+    found, following = broker.table.page(
+        matcher(params),
+        older=lambda low, high: broker.store.rows.between(low, high, params, descending=descending),
+        limit=limit,
+        before=params.before,
+        descending=descending,
+    )
+    return wire.JobList(jobs=[broker.view(snapshot) for snapshot in found], next=following)
+
+
+def wait(call: Call, params: wire.WaitParams) -> Pending:
+    """Block until jobs have ended; the waiting is done here, never by asking again."""
+    broker = call.broker
+    if (params.ids is None) == (not params.all):
+        raise errors.InvalidParams("give either `ids` or `all`")
+    if params.timeout_ms is not None and params.timeout_ms < 0:
+        raise errors.InvalidParams("`timeoutMs` must not be negative")
+    broker.reconcile()
+    found = broker.table.all_live() if params.ids is None else [broker.find(text) for text in params.ids]
+    jobs = {snapshot.job.id: snapshot.job for snapshot in found}
+    return Pending(_wait(call, list(jobs.values()), params))
+
+
+async def _wait(call: Call, jobs: list[wire.Job], params: wire.WaitParams) -> wire.Waited:
+    room = call.broker.waiting
+    waiter = Waiter(jobs, content_with_one=bool(params.any))
+    left = set(waiter.left)
+    room.enter(waiter)
+    seconds = float("inf") if params.timeout_ms is None else params.timeout_ms / 1000
+    try:
+        with trio.move_on_after(seconds):
+            await waiter.wait()
+    finally:
+        room.leave(waiter, left)
+    stopped = [job for job in jobs if job.id in waiter.stopped]
+    if len(jobs) == 1 and stopped:
+        message = f"{jobs[0].id} is stopped and will not end before it is resumed"
+        raise errors.InvalidState(message, {"status": "stopped", "id": jobs[0].id})
+    return wire.Waited(jobs=waiter.ended, stopped=stopped, timed_out=not waiter.over)
+
+
+def cancel(call: Call, params: wire.CancelParams) -> Pending:
+    """End a job; by default answer only when everything of it is dead."""
+    snapshot = call.broker.find(params.id)
+    if params.grace_ms is not None and params.grace_ms < 0:
+        raise errors.InvalidParams("`graceMs` must not be negative")
+    return Pending(_cancel(call, snapshot, params))
+
+
+async def _cancel(call: Call, snapshot: Snapshot, params: wire.CancelParams) -> wire.Cancelled:
+    broker = call.broker
+    attendance = await broker.through(lambda: broker.cancel(snapshot, "user", params.grace_ms))
+    if attendance is None:
+        return wire.Cancelled(job=snapshot.job, changed=False, survivors=[])
+    if params.confirm is not False:
+        await broker.confirm(snapshot, attendance, params.grace_ms)
+    return wire.Cancelled(job=broker.view(snapshot), changed=True, survivors=attendance.survivors)
+
+
+def signal(call: Call, params: wire.SignalParams) -> wire.OneJob:
+    """Send a signal to a running job."""
+    number = number_of(params.signal)
+    snapshot = call.broker.find(params.id)
+    if snapshot.job.status not in ("running", "stopped"):
+        raise _wrong_state(snapshot.job, "there is no process to signal")
+    deliver(call.broker.supervision.get(snapshot.job.id), number, params.target or "group")
+    return wire.OneJob(job=call.broker.view(snapshot))
+
+
+def remove(call: Call, params: wire.JobParams) -> Pending:
+    """Remove an ended job with all it left."""
+    snapshot = call.broker.find(params.id)
+    if not is_terminal(snapshot.job):
+        raise _wrong_state(snapshot.job, "cancel it first")
+    return Pending(_remove(call, [snapshot]))
+
+
+async def _remove(call: Call, snapshots: list[Snapshot]) -> wire.Removed:
+    return wire.Removed(removed=await call.broker.through(lambda: call.broker.removals.remove(snapshots)))
+
+
+def cleanup(call: Call, params: wire.CleanupParams) -> Pending:
+    """Remove old ended jobs."""
+    age = DAY_MS if params.max_age_ms is None else params.max_age_ms
+    if age < 0 or (params.keep or 0) < 0:
+        raise errors.InvalidParams("`maxAgeMs` and `keep` must not be negative")
+    return Pending(_cleanup(call, age, params.keep or 0, dry_run=bool(params.dry_run)))
+
+
+async def _cleanup(call: Call, age_ms: int, keep: int, *, dry_run: bool) -> wire.Removed:
+    old = await call.broker.removals.old_jobs(age_ms, keep)
+    if dry_run:
+        return wire.Removed(removed=[snapshot.job.id for snapshot in old])
+    return await _remove(call, old)
+
+
+def _wrong_state(job: wire.Job, advice: str) -> errors.InvalidState:
+    return errors.InvalidState(f"{job.id} is {job.status}: {advice}", {"status": job.status, "id": job.id})
+
+
+METHODS = {
+    "job/start": Method(wire.StartParams, start),
+    "job/get": Method(wire.GetParams, get, positional=("id",)),
+    "job/list": Method(wire.ListParams, list_jobs),
+    "job/wait": Method(wire.WaitParams, wait),
+    "job/result": Method(wire.JobParams, result, positional=("id",)),
+    "job/output": Method(wire.OutputParams, output),
+    "job/cancel": Method(wire.CancelParams, cancel, positional=("id",)),
+    "job/signal": Method(wire.SignalParams, signal),
+    "job/remove": Method(wire.JobParams, remove, positional=("id",)),
+    "job/cleanup": Method(wire.CleanupParams, cleanup),
+}

@@ -1,0 +1,120 @@
+"""`job/output` and `job/result`: what a job wrote, piece by piece, or its last part with the exit code."""
+
+from __future__ import annotations
+
+import trio
+
+from jobbroker.core.job import Snapshot, is_terminal
+from jobbroker.methods.call import Call, Pending
+from jobbroker.output import OutputReader, as_text, opened_output
+from jobclient.protocol import errors, wire
+
+PIECE = 64 * 1024
+MAX_PIECE = 1024 * 1024
+RESULT = 1024 * 1024
+"""Bytes of each stream in a result."""
+FIRST_LOOK, LAST_LOOK = 0.01, 0.05
+"""Seconds between looks at a file somebody waits for. Looking costs a system call; inotify was measured to cost more,
+and to slow the writers down."""
+
+
+def output(call: Call, params: wire.OutputParams) -> wire.Output | Pending:
+    """A piece of output, now, or as soon as there is some if the client waits."""
+    snapshot = call.broker.find(params.id)
+    limit = PIECE if params.limit is None else params.limit
+    if not 1 <= limit <= MAX_PIECE:
+        raise errors.InvalidParams(f"`limit` must be between 1 and {MAX_PIECE}")
+    if params.from_ is not None and params.tail is not None:
+        raise errors.InvalidParams("give either `from` or `tail`")
+    start = _start(call, snapshot, params)
+    piece = _read(call, snapshot, params.stream or "all", start, limit)
+    if not params.wait_ms or piece.data or piece.eof:
+        return piece
+    return Pending(_wait(call, snapshot, params.stream or "all", int(piece.next), limit, params.wait_ms))
+
+
+def _start(call: Call, snapshot: Snapshot, params: wire.OutputParams) -> int:
+    if params.tail is not None:
+        if params.tail < 0:
+            raise errors.InvalidParams("`tail` must not be negative")
+        with call.broker.jobs.opened(snapshot.job.id) as directory, opened_output(directory) as reader:
+            return reader.tail(params.stream or "all", params.tail)
+    cursor = params.from_ or "0"
+    if not (cursor.isascii() and cursor.isdecimal() and len(cursor) <= 18):
+        raise errors.InvalidParams("`from` must be the `next` or `start` of an earlier answer")
+    return int(cursor)
+
+
+def _read(call: Call, snapshot: Snapshot, stream: wire.StreamName, start: int, limit: int) -> wire.Output:
+    over = is_terminal(snapshot.job)  # before the file is measured: then nothing comes after
+    try:
+        with call.broker.jobs.opened(snapshot.job.id) as directory, opened_output(directory) as reader:
+            return _piece(reader, stream, start, limit, over=over)
+    except FileNotFoundError:
+        raise errors.JobNotFound(f"{snapshot.job.id} has been removed") from None
+
+
+def _piece(reader: OutputReader, stream: wire.StreamName, start: int, limit: int, *, over: bool) -> wire.Output:
+    if start > reader.size:
+        raise errors.InvalidParams(f"`from` {start} is beyond the output, which has {reader.size} bytes")
+    piece = reader.read(stream, start, limit)
+    at_end = over and piece.next >= reader.size
+    text, encoding, taken = as_text(piece.data, 0 if at_end else piece.run)
+    following = piece.next if taken == len(piece.data) else piece.end - (len(piece.data) - taken)
+    return wire.Output(
+        data=text,
+        encoding=encoding,
+        start=str(piece.start),
+        next=str(following),
+        dropped=piece.dropped,
+        eof=over and following >= reader.size,
+    )
+
+
+async def _wait(
+    call: Call, snapshot: Snapshot, stream: wire.StreamName, start: int, limit: int, wait_ms: int
+) -> wire.Output:
+    attendance = call.broker.supervision.get(snapshot.job.id)
+    pause = FIRST_LOOK
+    with trio.move_on_after(wait_ms / 1000):
+        while attendance is not None and not attendance.ended.is_set():
+            with trio.move_on_after(pause):
+                await attendance.ended.wait()
+            pause = min(LAST_LOOK, 2 * pause)
+            piece = _read(call, snapshot, stream, start, limit)
+            if piece.data or piece.eof:
+                return piece
+    return _read(call, snapshot, stream, start, limit)
+
+
+def result(call: Call, params: wire.JobParams) -> wire.ResultResult:
+    """What a completed job left; for any other job there is no result, only a state and output."""
+    snapshot = call.broker.find(params.id)
+    job = snapshot.job
+    if job.status != "completed":
+        raise errors.ResultUnavailable(
+            f"{job.id} is {job.status}, so it has no result; its output can be read",
+            {"status": job.status, "reason": job.reason, "exitCode": job.exit_code, "id": job.id},
+        )
+    with call.broker.jobs.opened(job.id) as directory, opened_output(directory) as reader:
+        (out, more_out), (err, more_err) = (reader.last(stream, RESULT) for stream in ("stdout", "stderr"))
+    texts, encoding = _texts(out, err)
+    return wire.ResultResult(
+        job=job,
+        result=wire.JobResult(
+            stdout=texts[0],
+            stderr=texts[1],
+            exit_code=job.exit_code or 0,
+            duration_ms=job.duration_ms or 0,
+            truncated=more_out or more_err,
+            encoding=encoding,
+        ),
+    )
+
+
+def _texts(*streams: bytes) -> tuple[list[str], wire.Encoding]:
+    """All streams as text, or, if one of them is none, all as base64."""
+    made = [as_text(stream) for stream in streams]
+    if all(encoding == "utf-8" for _, encoding, _ in made):
+        return [text for text, _, _ in made], "utf-8"
+    return [as_text(stream, binary=True)[0] for stream in streams], "base64"

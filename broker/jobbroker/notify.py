@@ -1,0 +1,40 @@
+"""The `notify` socket: shims whose own daemon died say here that their record has news."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+
+import trio
+
+from jobclient.paths import ShortAddress
+
+MAX_POKE = 64
+
+
+class NotifySocket:
+    """Receives pokes: datagrams that hold a job's id and nothing else."""
+
+    def __init__(self, path: str) -> None:
+        """Bind; a socket left over from an earlier daemon is replaced, since its lock is ours now."""
+        if os.path.lexists(path):
+            os.unlink(path)
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        with ShortAddress(path) as address:
+            self._socket.bind(address)
+
+    async def run(self, poked: Callable[[str], None]) -> None:
+        """Call `poked` with each id that comes; ends with its nursery."""
+        while True:
+            await trio.lowlevel.wait_readable(self._socket)
+            try:
+                message = self._socket.recv(MAX_POKE)
+            except BlockingIOError:
+                continue
+            poked(message.decode("ascii", "replace"))
+
+    def close(self) -> None:
+        """Listen no more; the place stays for the next daemon to bind."""
+        trio.lowlevel.notify_closing(self._socket)
+        self._socket.close()

@@ -1,0 +1,96 @@
+"""A job whose shim was killed: it runs on without one, and the daemon holds its limits until it ends.
+
+Nobody will ever see its exit status, its output ends with its shim, and what its processes left behind is found only
+while it lives. So this is a last resort: it keeps the job visible as running, and it can be cancelled.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+from collections.abc import Callable
+from typing import cast
+
+import trio
+
+from jobbroker import tree
+from jobbroker.clock import mono_ms
+from jobbroker.core import ladder, record
+from jobbroker.identity import send_signal
+from jobbroker.signals import SIGCONT, SIGKILL, SIGTERM
+from jobclient.protocol.wire import Reason
+
+KILL_PAUSE_SECONDS = 0.005
+
+
+class Orphan:
+    """The ladder of a job without a shim."""
+
+    def __init__(self, pid: int, pidfd: int, head: record.Head, *, since: int) -> None:
+        """Watch the process behind `pidfd`, which started at `since` on the monotonic clock."""
+        self._pid = pid
+        self._pidfd = pidfd
+        # Its output went to the shim's pipes, so silence means nothing any more.
+        self._ladder = ladder.Ladder(
+            since, timeout_ms=head.amount(b"timeoutMs"), idle_ms=0, grace_ms=head.amount(b"graceMs")
+        )
+        self._wait = trio.CancelScope()
+
+    @property
+    def ending(self) -> bool:
+        """Whether its end was asked for."""
+        return self._ladder.reason is not None
+
+    def ask(self, reason: Reason, grace_ms: int) -> None:
+        """End it."""
+        self._ladder.ask(reason, grace_ms, mono_ms())
+        self._wait.cancel()
+
+    async def run(self, begun: Callable[[Reason], None]) -> None:
+        """Hold its limits until it has ended; calls `begun` when a limit or a cancellation begins to be carried out."""
+        while True:
+            over = is_over(self._pidfd)
+            match self._ladder.step(mono_ms(), leader_ended=over, tree_empty=over):
+                case ladder.FINISH:
+                    return
+                case ladder.BEGIN:
+                    begun(cast("Reason", self._ladder.reason))
+                    self._signal_group()
+                case ladder.KILL:
+                    self._kill()
+                    await self._rest(KILL_PAUSE_SECONDS)
+                case _:
+                    due = self._ladder.due()
+                    await self._rest(None if due is None else max(0, due - mono_ms()) / 1000)
+
+    async def _rest(self, seconds: float | None) -> None:
+        """Until it ends, somebody asks for its end, or the time is over."""
+        self._wait = trio.CancelScope()
+        if seconds is not None:
+            self._wait.deadline = trio.current_time() + seconds
+        with self._wait:
+            await trio.lowlevel.wait_readable(self._pidfd)
+
+    def _kill(self) -> None:
+        """What descends from it first: once it is gone itself, nothing tells what was its own."""
+        tree.kill_round(self._pid)
+        try:
+            send_signal(self._pidfd, SIGKILL)
+        except PermissionError:  # it belongs to another user by now, and runs on, and is said to
+            pass
+
+    def _signal_group(self) -> None:
+        """As a shim would. The leader was alive a moment ago; while it is, its group is no stranger's."""
+        for number in (SIGTERM, SIGCONT):
+            if not is_over(self._pidfd):
+                try:
+                    os.killpg(self._pid, number)
+                except (ProcessLookupError, PermissionError):
+                    pass
+
+
+def is_over(pidfd: int) -> bool:
+    """Whether the process has ended."""
+    poller = select.poll()
+    poller.register(pidfd, select.POLLIN)
+    return bool(poller.poll(0))

@@ -1,0 +1,172 @@
+"""Read what a job wrote: by cursor, or its last lines. Only reads; from the job's directory, through no link.
+
+A cursor is an offset into `output`, the same for every stream, held by whoever reads.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+
+from msgspec import Struct
+
+from jobbroker.core.index import ENTRY, decode
+from jobbroker.core.ranges import Range, ranges, total
+from jobclient.protocol.wire import Encoding, Stream, StreamName
+
+BLOCK = 256 * ENTRY
+"""How much of an index is read at once."""
+MAX_TAIL = 16 * 1024 * 1024
+"""How far back the last lines are searched for."""
+
+
+class Piece(Struct, frozen=True):
+    """Bytes of one stream from `start`; the reader goes on at `next`; `dropped` bytes before `start` were not kept.
+
+    The last `run` bytes of the data lie side by side in the file and end at `end`; beyond it, up to `next`, there is
+    nothing of this stream.
+    """
+
+    data: bytes
+    start: int
+    next: int
+    dropped: int
+    end: int
+    run: int
+
+
+class OutputReader:
+    """The output of one job as it is now; more may come while it is read."""
+
+    def __init__(self, output: int, index: int) -> None:
+        self._output = output
+        self._index = index
+        self.size = os.fstat(output).st_size if output >= 0 else 0
+        # The index is written first: whatever part of `output` we see, its entry is there.
+        self._entries = os.fstat(index).st_size // ENTRY if index >= 0 else 0
+
+    def read(self, stream: StreamName, start: int, limit: int) -> Piece:
+        """At most `limit` bytes of a stream, from `start` on, without a gap among them."""
+        data = bytearray()
+        first = at = end = start
+        dropped = run = 0
+        for piece in self._ranges(start):
+            begin = max(piece.start, start)
+            if not piece.belongs_to(stream):
+                at = piece.end
+            elif piece.dropped:
+                if data:
+                    break
+                dropped += piece.end - begin
+                at = piece.end
+            else:
+                if not data:
+                    first = begin
+                want = min(piece.end - begin, limit - len(data))
+                got = os.pread(self._output, want, begin)
+                data += got
+                run = run + len(got) if end == begin else len(got)
+                at = end = begin + len(got)
+                if len(data) >= limit or len(got) < want:
+                    break
+        return Piece(bytes(data), first if data else at, at, dropped, end, run)
+
+    def tail(self, stream: StreamName, lines: int) -> int:
+        """Where the last `lines` lines of a stream begin; a last line without its newline counts."""
+        if lines <= 0:
+            return self.size
+        left, looked = lines + 1, 0
+        last = True
+        for piece in reversed(list(self._ranges(0))):
+            if piece.dropped or not piece.belongs_to(stream):
+                continue
+            end = piece.end
+            while end > piece.start and looked < MAX_TAIL:
+                begin = max(piece.start, end - 65536)
+                block = os.pread(self._output, end - begin, begin)
+                looked += len(block)
+                if last and not block.endswith(b"\n"):
+                    left -= 1
+                last = False
+                at = len(block)
+                while left and (at := block.rfind(b"\n", 0, at)) >= 0:
+                    left -= 1
+                if not left:
+                    return begin + at + 1
+                end = begin
+        return 0
+
+    def last(self, stream: StreamName, limit: int) -> tuple[bytes, bool]:
+        """The last `limit` kept bytes of a stream, and whether there was more before them."""
+        data = b""
+        for piece in reversed(list(self._ranges(0))):
+            if not piece.belongs_to(stream):
+                continue
+            if piece.dropped or len(data) >= limit:
+                return data, True
+            begin = max(piece.start, piece.end - (limit - len(data)))
+            data = os.pread(self._output, piece.end - begin, begin) + data
+            if begin > piece.start:
+                return data, True
+        return data, False
+
+    def streams(self) -> tuple[Stream, Stream]:
+        """Size and dropped bytes of both streams as of now."""
+        return total(self._ranges(0))
+
+    def _ranges(self, start: int) -> Iterator[Range]:
+        """The ranges from the one that holds `start` on."""
+        return ranges(self._read_entries(self._find(start)), self.size)
+
+    def _find(self, start: int) -> int:
+        """The number of the last entry at or before an offset."""
+        low, high = 0, self._entries
+        while high - low > 1:
+            middle = (low + high) // 2
+            if int.from_bytes(os.pread(self._index, 8, middle * ENTRY), "little") <= start:
+                low = middle
+            else:
+                high = middle
+        return low
+
+    def _read_entries(self, first: int) -> Iterator[tuple[int, int, int]]:
+        end = self._entries * ENTRY
+        at = first * ENTRY
+        while at < end and (block := os.pread(self._index, min(BLOCK, end - at), at)):
+            yield from decode(block)
+            at += len(block)
+
+
+@contextmanager
+def opened_output(directory: int) -> Generator[OutputReader]:
+    """The output of the job whose directory this is; a job that wrote nothing has an empty one."""
+    descriptors: list[int] = []
+    try:
+        for name in ("output", "index"):
+            try:
+                descriptors.append(os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=directory))
+            except FileNotFoundError:
+                descriptors.append(-1)
+        yield OutputReader(*descriptors)
+    finally:
+        for descriptor in descriptors:
+            if descriptor >= 0:
+                os.close(descriptor)
+
+
+def as_text(data: bytes, spare: int = 0, *, binary: bool = False) -> tuple[str, Encoding, int]:
+    """Bytes as they travel: text where they are text, base64 where not, and how many of them were taken.
+
+    Of a character that is cut off at the end, up to `spare` bytes are left for the next piece. A NUL makes it base64:
+    one editor's parser rejects a whole message for it (editors.md S12). `binary` data is base64 in any case.
+    """
+    if not binary and b"\0" not in data:
+        try:
+            return data.decode(), "utf-8", len(data)
+        except UnicodeDecodeError as exc:
+            cut = exc.start
+            if cut > 0 and len(data) - cut <= min(spare, 3) and exc.reason == "unexpected end of data":
+                return data[:cut].decode(), "utf-8", cut
+    return base64.b64encode(data).decode(), "base64", len(data)

@@ -1,0 +1,227 @@
+"""From the parameters of `job/start` to a job: checked, completed with defaults, as a head and a snapshot."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import os
+import resource
+
+import msgspec
+from msgspec import Struct
+
+from jobbroker.core import record
+from jobbroker.core.job import Snapshot, timestamp
+from jobbroker.core.reference import is_id, number_of
+from jobbroker.settings import Settings
+from jobclient.protocol.errors import InvalidParams
+from jobclient.protocol.wire import Base64, Job, Origin, StartParams, Text
+
+MAX_NAME = 200
+MAX_LABELS = 64
+MAX_MS = 10**12
+"""The longest limit, some thirty years; what is larger is taken for a mistake."""
+SCRUBBED = ("NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "WATCHDOG_PID", "WATCHDOG_USEC")
+"""What the service manager tells the daemon alone."""
+RLIMITS = frozenset(name[7:] for name in dir(resource) if name.startswith("RLIMIT_"))
+
+
+class Surroundings(Struct, frozen=True):
+    """What a job gets where its request says nothing: the daemon's own, from before it changed anything."""
+
+    cwd: bytes
+    env: tuple[bytes, ...]
+    umask: int
+    descriptors: int
+
+
+def surroundings() -> Surroundings:
+    """Look around; call it before the daemon changes its umask or limits."""
+    umask = os.umask(0o077)
+    os.umask(umask)
+    env = tuple(key + b"=" + value for key, value in os.environb.items() if os.fsdecode(key) not in SCRUBBED)
+    return Surroundings(
+        cwd=os.fsencode(os.path.expanduser("~")),
+        env=env,
+        umask=umask,
+        descriptors=resource.getrlimit(resource.RLIMIT_NOFILE)[0],
+    )
+
+
+def raise_descriptor_limit() -> None:
+    """Allow ourselves as many descriptors as we may have; jobs get the limit of before, see `Surroundings`."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def digest(params: StartParams) -> str:
+    """What tells whether two requests with one idempotency key ask for the same."""
+    return hashlib.sha256(msgspec.json.encode(params, order="deterministic")).hexdigest()[:32]
+
+
+def build(
+    params: StartParams,
+    *,
+    identity: str,
+    number: int,
+    now: int,
+    origin: Origin,
+    settings: Settings,
+    around: Surroundings,
+) -> tuple[record.Head, Snapshot]:
+    """Check a request and complete it.
+
+    Raises:
+        InvalidParams: naming the member and what is wrong with it.
+    """
+    if params.kind not in (None, "command"):
+        raise InvalidParams(f"`kind` {params.kind!r} is not known to this broker; it runs `command`")
+    if not params.argv:
+        raise InvalidParams("`argv` is empty: name the program to run")
+    argv = [_bytes(word, "argv") for word in params.argv]
+    cwd = _bytes(params.cwd, "cwd") if params.cwd is not None else around.cwd
+    if not cwd.startswith(b"/"):
+        raise InvalidParams("`cwd` must be an absolute path")
+    env = _environment(params, around)
+    name = _name(params.name)
+    labels = _labels(params.labels or {})
+    job = Job(
+        id=identity,
+        number=number,
+        kind="command",
+        status="queued",
+        argv=list(params.argv),
+        cwd=as_wire(cwd),
+        created_at=timestamp(now),
+        name=name,
+        labels=labels,
+        origin=origin,
+        timeout_ms=_milliseconds(params.timeout_ms, "timeoutMs", settings.timeout_ms),
+        idle_timeout_ms=_milliseconds(params.idle_timeout_ms, "idleTimeoutMs", 0),
+        grace_ms=_milliseconds(params.grace_ms, "graceMs", settings.grace_ms),
+        merged=bool(params.merged),
+    )
+    snapshot = Snapshot(
+        job=job,
+        key=_key(params.idempotency_key),
+        digest=digest(params),
+        on_disconnect=params.on_disconnect or "detach",
+        max_output=_between(params.max_output, "maxOutput", 0, 1 << 53, settings.max_output),
+    )
+    env.append(b"JOBBROKER_JOB_ID=" + identity.encode())
+    more = {**_rlimits(params, around), b"umask": b"%d" % _between(params.umask, "umask", 0, 0o777, around.umask)}
+    return _head(snapshot, argv, cwd, env, more), snapshot
+
+
+def _head(snapshot: Snapshot, argv: list[bytes], cwd: bytes, env: list[bytes], more: dict[bytes, bytes]) -> record.Head:
+    job = snapshot.job
+    more |= {
+        b"timeoutMs": b"%d" % job.timeout_ms,
+        b"idleTimeoutMs": b"%d" % job.idle_timeout_ms,
+        b"graceMs": b"%d" % job.grace_ms,
+        b"maxOutput": b"%d" % snapshot.max_output,
+        b"merged": b"%d" % job.merged,
+        b"snapshot": msgspec.json.encode(snapshot),  # what a lost row is made from again
+    }
+    return record.Head(job.id.encode(), job.number, job.kind.encode(), cwd, argv, env, more)
+
+
+def restore(head: record.Head) -> Snapshot:
+    """The row as it was when the job was accepted, from its record.
+
+    Raises:
+        DamagedRecord: the head holds none.
+    """
+    try:
+        return msgspec.json.decode(head.more[b"snapshot"], type=Snapshot)
+    except (KeyError, msgspec.MsgspecError) as exc:
+        raise record.DamagedRecord("the head holds no snapshot") from exc
+
+
+def as_wire(data: bytes) -> Text:
+    """Bytes of the system as they travel."""
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return Base64(base64.b64encode(data).decode())
+
+
+def _bytes(text: Text, member: str) -> bytes:
+    """Bytes for the system, from what travelled."""
+    if isinstance(text, str):
+        try:
+            data = text.encode()
+        except UnicodeEncodeError:
+            raise InvalidParams(f'`{member}` holds a lone surrogate; send bytes as {{"base64": ...}}') from None
+    else:
+        try:
+            data = base64.b64decode(text.base64, validate=True)
+        except (binascii.Error, ValueError):
+            raise InvalidParams(f"`{member}` holds an element that is not base64") from None
+    if b"\0" in data:
+        raise InvalidParams(f"`{member}` holds a NUL, which no system call takes")
+    return data
+
+
+def _environment(params: StartParams, around: Surroundings) -> list[bytes]:
+    if params.env is None:
+        return list(around.env)
+    if isinstance(params.env, dict):
+        entries = [_bytes(key, "env") + b"=" + _bytes(value, "env") for key, value in params.env.items()]
+        if any("=" in key or not key for key in params.env):
+            raise InvalidParams("`env` holds a name that is empty or has a `=` in it")
+        return entries
+    entries = [_bytes(entry, "env") for entry in params.env]
+    if any(entry.find(b"=") < 1 for entry in entries):
+        raise InvalidParams("`env` as a list holds `NAME=value`")
+    return entries
+
+
+def _name(name: str | None) -> str | None:
+    if name is None:
+        return None
+    if not name or len(name) > MAX_NAME or "\0" in name:
+        raise InvalidParams(f"`name` has 1 to {MAX_NAME} characters, and no NUL")
+    if number_of(name) is not None or name.startswith("@"):
+        raise InvalidParams("`name` looks like a reference: `%12` and `@` have a meaning of their own")
+    if is_id(name):
+        raise InvalidParams(f"`name` {name!r} looks like the id of a job; add a letter")
+    return name
+
+
+def _labels(labels: dict[str, str]) -> dict[str, str]:
+    if len(labels) > MAX_LABELS:
+        raise InvalidParams(f"`labels` has more than {MAX_LABELS} members")
+    for key, value in labels.items():
+        if not key or len(key) > MAX_NAME or len(value) > MAX_NAME or "\0" in key + value:
+            raise InvalidParams(f"`labels`: keys have 1 to {MAX_NAME} characters, values at most as many, and no NUL")
+    return labels
+
+
+def _key(key: str | None) -> str | None:
+    if key is not None and (not key or len(key) > MAX_NAME):
+        raise InvalidParams(f"`idempotencyKey` has 1 to {MAX_NAME} characters")
+    return key
+
+
+def _rlimits(params: StartParams, around: Surroundings) -> dict[bytes, bytes]:
+    wanted = {"NOFILE": around.descriptors, **(params.rlimits or {})}
+    for name, soft in wanted.items():
+        if name not in RLIMITS:
+            raise InvalidParams(f"`rlimits` has no {name!r}; known are {', '.join(sorted(RLIMITS))}")
+        if not -1 <= soft < 1 << 63:
+            raise InvalidParams(f"`rlimits.{name}` is out of range; -1 is no limit")
+    return {f"rlimit.{name}".encode(): b"%d" % soft for name, soft in wanted.items()}
+
+
+def _milliseconds(value: int | None, member: str, default: int) -> int:
+    return _between(value, member, 0, MAX_MS, default)
+
+
+def _between(value: int | None, member: str, low: int, high: int, default: int) -> int:
+    if value is None:
+        return default
+    if not low <= value <= high:
+        raise InvalidParams(f"`{member}` must be between {low} and {high}")
+    return value

@@ -1,0 +1,159 @@
+"""Jobs as rows: how a snapshot is written down, and everything that is asked of the rows.
+
+Reads are short and run where they are called; they see what is committed, which for live jobs may be older than memory.
+"""
+
+from __future__ import annotations
+
+import heapq
+from typing import TYPE_CHECKING, TypeAlias
+
+import msgspec
+
+from jobbroker.core.job import STATUSES, Snapshot, milliseconds
+from jobbroker.core.table import statuses
+from jobbroker.schema import DamagedStore, connect, named
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+    from jobclient.protocol.wire import Filter, Status
+
+Row: TypeAlias = tuple[int, str, str, str, str | None, str | None, str | None, int | None, str]
+"""number, id, status, kind, name, cwd, key, completed (ms), snapshot."""
+Value: TypeAlias = "str | int | None"
+
+_PIECE = 100  # rows per query of a long read, so that no query holds the log for long
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(Snapshot)
+
+
+def encode(snapshot: Snapshot) -> Row:
+    """A snapshot as it is now. As JSON it can be read with sqlite3, and members with a default can be added."""
+    job = snapshot.job
+    completed = None if job.completed_at is None else milliseconds(job.completed_at)
+    cwd = job.cwd if isinstance(job.cwd, str) else None  # what is not text can be asked for by nobody
+    text = _encoder.encode(snapshot).decode()
+    return (job.number, job.id, job.status, job.kind, job.name, cwd, snapshot.key, completed, text)
+
+
+def decode(text: str) -> Snapshot:
+    """The snapshot of a row, members added since with their defaults.
+
+    Raises:
+        DamagedStore: it is none.
+    """
+    try:
+        return _decoder.decode(text)
+    except msgspec.DecodeError as exc:
+        raise DamagedStore(f"a row of the store cannot be read: {exc}") from exc
+
+
+class Rows:
+    """The committed rows, read through a connection of their own.
+
+    Every method raises `DamagedStore` where it meets damage.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        with named(path):
+            self._db = connect(path)
+            self._db.execute("PRAGMA query_only = 1")
+
+    def close(self) -> None:
+        """No more questions."""
+        self._db.close()
+
+    def get(self, identity: str) -> Snapshot | None:
+        """The job with that id."""
+        return self._one("WHERE id = ?", identity)
+
+    def by_number(self, number: int) -> Snapshot | None:
+        """The job with that number."""
+        return self._one("WHERE number = ?", number)
+
+    def by_key(self, key: str) -> Snapshot | None:
+        """The job with that idempotency key."""
+        return self._one("WHERE key = ?", key)
+
+    def by_name(self, name: str, limit: int) -> list[Snapshot]:
+        """The newest jobs of that name."""
+        return self._all("WHERE name = ? ORDER BY number DESC LIMIT ?", name, limit)
+
+    def by_prefix(self, prefix: str, limit: int) -> list[Snapshot]:
+        """The jobs whose id begins so."""
+        after = prefix[:-1] + chr(ord(prefix[-1]) + 1)
+        return self._all("WHERE id >= ? AND id < ? ORDER BY id LIMIT ?", prefix, after, limit)
+
+    def live(self) -> list[Snapshot]:
+        """All jobs that have not ended, by number."""
+        return self._all("WHERE status IN ('queued', 'running', 'stopped') ORDER BY number")
+
+    def oldest_ended(self, limit: int, before_ms: int | None = None) -> list[Snapshot]:
+        """The jobs that ended first, if need be only those that ended before a time."""
+        until = (1 << 62) if before_ms is None else before_ms
+        return self._all("WHERE completed < ? ORDER BY completed, number LIMIT ?", until, limit)
+
+    def counts(self) -> dict[Status, int]:
+        """How many jobs there are of each status."""
+        with named(self._path):
+            found: dict[str, int] = dict(self._db.execute("SELECT status, count(*) FROM job GROUP BY status"))
+        return {status: found.get(status, 0) for status in STATUSES}
+
+    def between(self, low: int, high: int, wanted: Filter, *, descending: bool = True) -> Iterator[Snapshot]:
+        """The jobs with low <= number <= high that a filter may want, by number, read piece by piece as needed.
+
+        Labels are only looked for roughly: what comes must still pass the `matcher`.
+        """
+        where, values = _conditions(wanted)
+        asked = statuses(wanted)
+        if asked is None:
+            return self._pieces(where, values, low, high, descending=descending)
+        # One status after the other walks the index in the order of numbers; all at once would sort them all.
+        each = (
+            self._pieces([*where, "status = ?"], [*values, status], low, high, descending=descending)
+            for status in STATUSES
+            if status in asked
+        )
+        return heapq.merge(*each, key=lambda snapshot: snapshot.job.number, reverse=descending)
+
+    def _pieces(
+        self, where: Iterable[str], values: Iterable[Value], low: int, high: int, *, descending: bool
+    ) -> Iterator[Snapshot]:
+        order = "DESC" if descending else "ASC"
+        rest = " AND ".join(["WHERE number BETWEEN ? AND ?", *where]) + f" ORDER BY number {order} LIMIT {_PIECE}"
+        while low <= high:
+            piece = self._all(rest, low, high, *values)
+            yield from piece
+            if len(piece) < _PIECE:
+                return
+            if descending:
+                high = piece[-1].job.number - 1
+            else:
+                low = piece[-1].job.number + 1
+
+    def _one(self, rest: str, value: Value) -> Snapshot | None:
+        found = self._all(rest, value)
+        return found[0] if found else None
+
+    def _all(self, rest: str, *values: Value) -> list[Snapshot]:
+        with named(self._path):
+            found: list[tuple[str]] = self._db.execute("SELECT snapshot FROM job " + rest, values).fetchall()  # noqa: S608  # constants
+        return [decode(text) for (text,) in found]
+
+
+def _conditions(wanted: Filter) -> tuple[list[str], list[Value]]:
+    """All but the status, as SQL."""
+    where: list[str] = []
+    values: list[Value] = []
+    for column in ("kind", "name", "cwd"):
+        value: str | None = getattr(wanted, column)
+        if value is not None:
+            where.append(f"{column} = ?")
+            values.append(value)
+    for name, value in (wanted.label or {}).items():
+        where.append("instr(snapshot, ?)")  # spares decoding what cannot match
+        values.append(_encoder.encode({name: value})[1:-1].decode())
+    return where, values

@@ -1,0 +1,312 @@
+"""One job in its shim, from the claim to the end: start it, keep its output, hold its limits, end its tree, report.
+
+The order of steps is the whole point; `core/record.py` says what a reader concludes from each prefix of it:
+
+    claim -> A -> spawn -> S -> (T C)* -> (L -> signal)? -> leader a zombie -> tree empty -> drain -> X -> reap -> free
+
+Standard library only: the shim loads this.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import time
+
+from jobbroker import tree
+from jobbroker.capture import Capture
+from jobbroker.complain import complain
+from jobbroker.core import ladder
+from jobbroker.core.index import STDERR, STDOUT
+from jobbroker.core.record import DamagedRecord
+from jobbroker.family import Family
+from jobbroker.identity import start_time
+from jobbroker.journal import Journal
+from jobbroker.pipe import CHUNK, Pipe
+from jobbroker.poke import Poke
+from jobbroker.signals import SIGCONT, SIGTERM
+from jobbroker.spawn import SpawnFailed, spawn
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from jobbroker.core.record import Head
+    from jobbroker.shim import Shim
+
+PAUSE_MS = 50
+"""After a small read a stream is left alone so long: a chatty job costs 20 wake-ups a second, not a thousand. The first
+output after silence is written at once."""
+SMALL_READ = CHUNK // 2
+KILL_PAUSE_MS = 5
+"""Between rounds of killing, unless a child's end comes first."""
+LONGEST_SLEEP_MS = 3_600_000
+"""poll(2) counts its patience in an int, of which a limit of a month is too much."""
+NAMED_SURVIVORS = 64
+"""So many fit into the room that was set aside for the end."""
+
+
+def mono_ms() -> int:
+    """Monotonic milliseconds, the clock of all limits."""
+    return time.monotonic_ns() // 1_000_000
+
+
+def wall_ms() -> int:
+    """Milliseconds since the epoch, for people."""
+    return time.time_ns() // 1_000_000
+
+
+class Run:
+    """One job, from its claim to its end."""
+
+    def __init__(self, shim: Shim, identity: bytes, directory: int) -> None:
+        self.shim = shim
+        self.id = identity
+        self.directory = directory
+        self.journal: Journal
+        self.family: Family | None = None
+        self.capture: Capture
+        self.ladder: ladder.Ladder
+        self.pipes: list[Pipe] = []
+        self.paused: dict[int, int] = {}  # pipe -> when to look at it again
+        self.poke = Poke(identity, directory)
+
+    def go(self) -> bool:
+        """Run the job; whether the shim may take another one afterwards."""
+        try:
+            head = self.claim()
+            if head is None:
+                self.shim.send(self.id + b" refused")
+                return True
+            return self.go_claimed(head)
+        finally:
+            os.close(self.directory)
+
+    def claim(self) -> Head | None:
+        """Make the job ours, if it is one, and nobody was faster."""
+        try:
+            self.journal = Journal(self.directory)
+        except OSError:
+            return None
+        head = None
+        try:
+            head = self.journal.claim()
+        except DamagedRecord:
+            pass
+        if head is None:
+            self.journal.free()
+        return head
+
+    def go_claimed(self, head: Head) -> bool:
+        """Run the job that is ours now; a fault of ours ends it and says so, and never leaves its record in doubt."""
+        try:
+            family = self.begin(head)
+            if family is None:
+                return True
+            self.watch(family)
+            return self.finish(family)
+        except BaseException:
+            self.fault()
+            return False
+        finally:
+            self.journal.free()
+
+    def begin(self, head: Head) -> Family | None:
+        """Start the job, each step written first; None if it surely did not start."""
+        shim = self.shim
+        shim.signals()  # whatever came while we were idle was meant for an earlier job
+        timeout, idle, grace = map(head.amount, (b"timeoutMs", b"idleTimeoutMs", b"graceMs"))
+        self.capture = Capture(self.directory, head.amount(b"maxOutput"))
+        self.pipes = [Pipe(STDOUT)] if head.amount(b"merged") else [Pipe(STDOUT), Pipe(STDERR)]
+        ends: list[int] = []
+        try:
+            ends += [pipe.open() for pipe in self.pipes]
+            inodes = b",".join(b"%d" % pipe.inode for pipe in self.pipes)
+            self.tell(b"A", shim.pid, shim.started, shim.boot, inodes)
+            leader = spawn(head, shim.null, ends[0], ends[-1])
+        except SpawnFailed as exc:
+            self.end_unspawned(exc)
+            return None
+        finally:
+            for end in ends:
+                os.close(end)
+        self.family = Family(shim.pid, leader)
+        now = mono_ms()
+        self.ladder = ladder.Ladder(now, timeout_ms=timeout, idle_ms=idle, grace_ms=grace)
+        self.tell(b"S", leader, start_time(leader) or 0, shim.boot, wall_ms(), now)
+        return self.family
+
+    def end_unspawned(self, failure: SpawnFailed) -> None:
+        """It did not run: say so, and be free again."""
+        for pipe in self.pipes:
+            pipe.close()
+        self.publish(self.journal.write(b"F", failure.stage, failure.errno, wall_ms()))
+
+    # --- while it runs ----------------------------------------------------------------------------------------------
+
+    def watch(self, family: Family) -> None:
+        """The loop: until the leader is a zombie and nothing else of the job is left, or cannot be killed.
+
+        Whatever became of the job since its spawn has left a byte in the wake-up pipe, so there is no first look.
+        """
+        poller = select.poll()
+        poller.register(self.shim.wake, select.POLLIN)
+        if not self.shim.deserted:
+            poller.register(self.shim.channel.fileno(), select.POLLIN)
+        for pipe in self.pipes:
+            poller.register(pipe.descriptor, select.POLLIN)
+        while True:
+            now = mono_ms()
+            step = self.ladder.step(now, leader_ended=family.status is not None, tree_empty=family.alone)
+            if step == ladder.FINISH:
+                return
+            if step == ladder.BEGIN:
+                self.begin_end(family)
+                continue
+            patience = self.patience(now)
+            if step == ladder.KILL:
+                tree.kill_round(self.shim.pid)
+                patience = KILL_PAUSE_MS
+            for descriptor, _ in poller.poll(patience):
+                self.handle(descriptor, poller, family)
+            self.resume(poller)
+
+    def patience(self, now: int) -> int | None:
+        """How long the loop may sleep, in milliseconds."""
+        times = [*self.paused.values(), self.ladder.due(), self.poke.due()]
+        soonest = min([when for when in times if when is not None], default=None)
+        return None if soonest is None else max(0, min(soonest - now, LONGEST_SLEEP_MS))
+
+    def handle(self, descriptor: int, poller: select.poll, family: Family) -> None:
+        """Something happened."""
+        if descriptor == self.shim.wake:
+            if SIGTERM in self.shim.signals():
+                self.read_ask()
+            for stopped in family.look():
+                self.note_stop(stopped=stopped)
+            return
+        for pipe in self.pipes:
+            if descriptor == pipe.descriptor:
+                self.drain(pipe, poller)
+                return
+        poller.unregister(descriptor)  # the daemon never says more than one thing: that it is gone
+        self.shim.deserted = True
+
+    def drain(self, pipe: Pipe, poller: select.poll) -> None:
+        """Take what a stream has; leave a trickle alone for a moment, close what ended."""
+        data = pipe.read()
+        if data is None:
+            return
+        if not data:
+            poller.unregister(pipe.descriptor)
+            pipe.close()
+            return
+        now = mono_ms()
+        self.ladder.output(now)
+        self.capture.store(pipe.kind, data)
+        if len(data) < SMALL_READ:
+            poller.unregister(pipe.descriptor)
+            self.paused[pipe.descriptor] = now + PAUSE_MS
+
+    def resume(self, poller: select.poll) -> None:
+        """Look again at the streams whose pause is over, and try again to wake a daemon that was too busy."""
+        now = mono_ms()
+        for descriptor, when in list(self.paused.items()):
+            if when <= now:
+                del self.paused[descriptor]
+                poller.register(descriptor, select.POLLIN)
+        due = self.poke.due()
+        if due is not None and due <= now:
+            self.poke.send()
+
+    def note_stop(self, *, stopped: bool) -> None:
+        """The kernel says that the leader was stopped or goes on, whoever did it. The ladder's own stops never show."""
+        if self.ladder.reason is not None:
+            return
+        now = mono_ms()
+        (self.ladder.stopped if stopped else self.ladder.continued)(now)
+        if self.journal.takes_stop(stopped=stopped):
+            self.tell(b"T" if stopped else b"C", wall_ms(), now)
+
+    def read_ask(self) -> None:
+        """SIGTERM: the daemon asks for the end of the job. Without a readable `ask` it was not the daemon."""
+        try:
+            reason, grace = os.readlink(b"ask", dir_fd=self.directory).split()
+            self.ladder.ask(reason.decode(), int(grace), mono_ms())
+        except (OSError, ValueError):
+            pass
+
+    def begin_end(self, family: Family) -> None:
+        """Write why, then SIGTERM to the job's group, and SIGCONT: a stopped process keeps its SIGTERM pending."""
+        self.tell(b"L", (self.ladder.reason or "internal").encode(), wall_ms(), mono_ms())
+        for number in (SIGTERM, SIGCONT):
+            try:
+                os.killpg(family.leader, number)  # ours: the leader is at most a zombie, so the group is no stranger's
+            except ProcessLookupError:
+                pass
+            except PermissionError:  # all of it belongs to another user by now; the kill will name the survivors
+                pass
+
+    # --- the end ----------------------------------------------------------------------------------------------------
+
+    def finish(self, family: Family) -> bool:
+        """Drain, then end; whether nothing of the job is left."""
+        for pipe in self.pipes:
+            self.drain_last(pipe)
+        self.capture.close()
+        return self.end(family)
+
+    def drain_last(self, pipe: Pipe) -> None:
+        """Take what is in the pipe now: the tree is dead, so that is all it wrote.
+
+        Never wait for the end of the stream: somebody outside the tree may hold the pipe open for ever.
+        """
+        if pipe.descriptor < 0:
+            return
+        pending = pipe.pending()
+        while pending > 0 and (data := pipe.read()):
+            self.capture.store(pipe.kind, data)
+            pending -= len(data)
+        pipe.close()
+
+    def end(self, family: Family) -> bool:
+        """Write the end, reap, free the record; whether nothing of the job is left."""
+        left = family.survivors()
+        named = b",".join(b"%d" % pid for pid in left[:NAMED_SURVIVORS])
+        size, dropped = self.capture.size, self.capture.dropped
+        totals = size[STDOUT], dropped[STDOUT], size[STDERR], dropped[STDERR]
+        line = self.journal.write(b"X", family.status or 0, wall_ms(), mono_ms(), *totals, named)
+        family.reap()
+        self.publish(line)
+        return family.alone
+
+    def fault(self) -> None:
+        """A fault of ours: say it in the log, end the job, and leave no doubt in its record."""
+        complain(f"shim {self.shim.pid}, job {self.id.decode()}")
+        if self.journal.ended:
+            return
+        if self.family is None:
+            self.end_unspawned(SpawnFailed(b"internal", 0))
+            return
+        self.tell(b"L", b"internal", wall_ms(), mono_ms())
+        give_up = mono_ms() + ladder.KILL_PATIENCE_MS
+        pause = KILL_PAUSE_MS
+        self.family.look()
+        while self.family.status is None or (not self.family.alone and mono_ms() < give_up):
+            tree.kill_round(self.shim.pid)
+            time.sleep(pause / 1000)
+            pause = min(2 * pause, 1000)
+            self.family.look()
+        self.end(self.family)
+
+    # --- saying so --------------------------------------------------------------------------------------------------
+
+    def tell(self, letter: bytes, *fields: int | bytes) -> None:
+        """Write a line, then tell the daemon of it, whichever daemon there is."""
+        line = self.journal.write(letter, *fields)
+        if not self.shim.send(self.id + b" " + line):
+            self.poke.send()
+
+    def publish(self, line: bytes) -> None:
+        """Free the record, which publishes the end just written, and only then say so."""
+        self.journal.free()
+        if not self.shim.send(self.id + b" " + line):
+            self.poke.send_last()

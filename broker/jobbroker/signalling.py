@@ -1,0 +1,73 @@
+"""Send a signal to a job's process or its group, and to nobody else."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+from typing import TYPE_CHECKING
+
+from jobbroker.identity import open_checked, send_signal
+from jobclient.protocol.errors import InvalidParams, InvalidState, NotDelivered
+from jobclient.protocol.wire import Target
+
+if TYPE_CHECKING:
+    from jobbroker.supervision import Attendance
+
+_PROCESS_GROUP = 1 << 2  # PIDFD_SIGNAL_PROCESS_GROUP, Linux 6.9
+
+
+def number_of(name: str | int) -> int:
+    """The signal of a name, in any case and with or without SIG, or of a number.
+
+    Raises:
+        InvalidParams: there is none; a default would be somebody's surprise.
+    """
+    if isinstance(name, str) and name.isascii() and name.isdecimal():
+        name = int(name)
+    if isinstance(name, int):
+        if name in signal.valid_signals():
+            return name
+        raise InvalidParams(f"there is no signal {name}")
+    upper = name.upper()
+    try:
+        return signal.Signals[upper if upper.startswith("SIG") else "SIG" + upper]
+    except KeyError:
+        raise InvalidParams(f"there is no signal {name!r}; try TERM, INT, HUP, KILL, USR1 or a number") from None
+
+
+def deliver(attendance: Attendance | None, number: int, target: Target) -> None:
+    """Signal a job that runs.
+
+    Raises:
+        InvalidState: it has just ended.
+        NotDelivered: the kernel does not allow it.
+    """
+    started = attendance.started if attendance is not None else None
+    handle = open_checked(started.number(0), started.number(1)) if started is not None else None
+    if started is None or handle is None:
+        raise InvalidState("the job has just ended")
+    try:
+        if target == "leader":
+            send_signal(handle, number)
+        else:
+            _signal_group(handle, started.number(0), number)
+    except PermissionError:
+        raise NotDelivered("the job belongs to another user by now and may not be signalled") from None
+    finally:
+        os.close(handle)
+
+
+def _signal_group(handle: int, pid: int, number: int) -> None:
+    """Through the leader's pidfd where the kernel can; else by its id, which its unreaped leader keeps from others."""
+    try:
+        signal.pidfd_send_signal(handle, number, None, _PROCESS_GROUP)
+    except ProcessLookupError:
+        pass
+    except OSError as exc:
+        if exc.errno != errno.EINVAL:
+            raise
+        try:
+            os.killpg(pid, number)
+        except ProcessLookupError:
+            pass

@@ -1,0 +1,358 @@
+"""Who watches a live job, and how what happens to it becomes an event in its life.
+
+A job is watched through the channel of the shim it was handed to; after a restart of the daemon, through the pidfd of
+the shim that has it; and if that shim was killed, through the pidfd of the job itself. Whatever ends the watching, the
+record is read and its verdict taken: that, and never a guess, is what is reported.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+
+import trio
+
+from jobbroker.clock import wall_ms
+from jobbroker.core import job, record
+from jobbroker.identity import boot_id, open_checked, send_signal
+from jobbroker.jobdir import JobDirectories, Reading
+from jobbroker.lines import event_of, survivors
+from jobbroker.orphan import Orphan, is_over
+from jobbroker.processes import NoShim, Shim, ShimPool
+from jobbroker.signals import SIGTERM
+from jobclient.protocol.wire import Job, Reason
+
+MAX_HANDOVERS = 3
+"""Shims a job is offered to before it is given up: each of them died before it claimed it."""
+LOST_WITH_SHIM = "its shim was killed; how it ended was not seen"
+UNSURE_SECONDS = 0.01
+"""Before a record that is claimed but does not say by whom yet is read again."""
+
+log = logging.getLogger("jobbroker.jobs")
+
+
+class Attendance:
+    """How one live job is watched.
+
+    Attributes:
+        job: the job, as clients see it; read only.
+        begun: set once the job runs, or has ended without.
+        ended: set once the job has ended.
+        survivors: processes of it that could not be killed.
+        claim: what its record says of the shim that claimed it (A).
+        started: what its record says of its process (S).
+    """
+
+    def __init__(self, of: Job) -> None:
+        self.job = of
+        self.begun = trio.Event()
+        self.ended = trio.Event()
+        self.survivors: list[int] = []
+        self.shim: Shim | None = None
+        self.orphan: Orphan | None = None
+        self.pidfd: int | None = None  # of the shim or the job, where there is no channel
+        self._scope: trio.CancelScope | None = None  # of the task that watches it
+        self.claim: record.Line | None = None
+        self.started: record.Line | None = None
+        self.heard = 0  # lines of the record that were reported
+        self.handovers = 0
+        self.asked: tuple[Reason, int] | None = None
+
+    @property
+    def watched(self) -> bool:
+        """Whether somebody has the job: a shim, or we for want of one."""
+        return self.shim is not None or self._scope is not None
+
+    def watch(self, handle: int | None) -> tuple[int | None, trio.CancelScope]:
+        """Begin to be watched through a pidfd; what the task that does it needs to know."""
+        self.pidfd = handle
+        self._scope = trio.CancelScope()
+        return handle, self._scope
+
+    def drop_watch(self) -> None:
+        """Let the task that watches end without a word."""
+        if self._scope is not None:
+            self._scope.cancel()
+        self.pidfd = self._scope = None
+
+    def unwatch(self, handle: int | None, scope: trio.CancelScope) -> None:
+        """That task ends; another one may have taken over already."""
+        if handle is not None:
+            os.close(handle)
+        if self._scope is scope:
+            self.pidfd = self._scope = None
+
+
+class Supervision:
+    """All live jobs, and those who watch them. Reports what happens, in order, by id and event."""
+
+    def __init__(
+        self, jobs: JobDirectories, report: Callable[[str, job.Event], None], requeue: Callable[[str], None]
+    ) -> None:
+        self._jobs = jobs
+        self._report = report
+        self._requeue = requeue
+        self._boot = boot_id()
+        self._pool = ShimPool()
+        self._attended: dict[str, Attendance] = {}
+        self._idled = trio.Event()
+        self._nursery: trio.Nursery
+
+    async def run(self, task_status: trio.TaskStatus[None]) -> None:
+        """Own the tasks that watch: one for each shim, one for each job without; ends when it is cancelled."""
+        try:
+            async with trio.open_nursery() as self._nursery:
+                task_status.started()
+                await self._shrink_pool()
+        finally:
+            self._pool.close()
+
+    def attend(self, of: Job) -> Attendance:
+        """Begin to care for a live job."""
+        attendance = self._attended[of.id] = Attendance(of)
+        return attendance
+
+    def get(self, name: str) -> Attendance | None:
+        """How a live job is watched; None if it is not live."""
+        return self._attended.get(name)
+
+    def leave(self, name: str) -> None:
+        """The job has ended: nobody watches it any more."""
+        attendance = self._attended.pop(name, None)
+        if attendance is not None:
+            attendance.begun.set()
+            attendance.ended.set()
+            attendance.drop_watch()
+
+    # --- handing over -----------------------------------------------------------------------------------------------
+
+    def start(self, name: str) -> None:
+        """Hand a committed job to a shim; reports a failure to find one."""
+        attendance = self._attended[name]
+        try:
+            with self._jobs.opened(name) as directory:
+                attendance.shim = self._offer(name, directory)
+        except NoShim as exc:
+            self._report(name, job.SpawnFailed(f"shim: {exc}", wall_ms()))
+        except OSError as exc:
+            self._report(name, job.SpawnFailed(f"record: {exc.strerror or exc}", wall_ms()))
+
+    def _offer(self, name: str, directory: int) -> Shim:
+        while (idle := self._pool.acquire()) is not None:
+            if idle.hand_over(name, directory):
+                return idle
+        shim = self._pool.fork()
+        shim.hand_over(name, directory)  # if that fails it is gone already, and its channel will say so
+        shim.job = name
+        self._nursery.start_soon(self._listen, shim)
+        return shim
+
+    def withdraw(self, name: str, reason: Reason) -> bool:
+        """Decide that a job shall never run; False if a shim has claimed it."""
+        return self._jobs.withdraw(name, reason.encode(), wall_ms())
+
+    async def _shrink_pool(self) -> None:
+        """Send idle shims away in time; no timer runs while none idles."""
+        while True:
+            due = self._pool.shrink(trio.current_time())
+            if due is not None:
+                await trio.sleep_until(due)
+            else:
+                await self._idled.wait()
+                self._idled = trio.Event()
+
+    # --- through a shim's channel -----------------------------------------------------------------------------------
+
+    async def _listen(self, shim: Shim) -> None:
+        try:
+            while not shim.closed:
+                await trio.lowlevel.wait_readable(shim.channel)
+                if not shim.closed:
+                    self._hear(shim)
+        except trio.ClosedResourceError:
+            return  # sent away, or found gone by somebody who looked first
+
+    def _hear(self, shim: Shim) -> None:
+        """Take all messages that are there; a shim that is gone is closed."""
+        messages: list[bytes] = []
+        while latest := shim.receive():
+            messages.append(latest)
+        shim.retired = shim.retired or b"retiring" in messages
+        for message in messages:
+            name, _, rest = message.partition(b" ")
+            if rest:
+                self._take(shim, name.decode(), rest)
+        if latest is None:
+            return
+        self._pool.forget(shim)
+        if shim.job is not None:
+            attendance = self._attended.get(shim.job)
+            if attendance is not None and attendance.shim is shim:
+                attendance.shim = None
+                self.look(shim.job)
+
+    def _take(self, shim: Shim, name: str, rest: bytes) -> None:
+        attendance = self._attended.get(name)
+        lines = record.decode_lines(rest + b"\n")
+        if rest == b"refused" or (lines and lines[0].letter in (b"X", b"F")):
+            if attendance is not None:
+                attendance.shim = None
+            shim.job = None
+            if not shim.retired:
+                self._pool.release(shim, trio.current_time())
+                self._idled.set()
+        if attendance is None:
+            return
+        if rest == b"refused":
+            self.look(name)
+        for line in lines:
+            self._report_line(attendance, line)
+
+    def _report_line(self, attendance: Attendance, line: record.Line) -> None:
+        attendance.heard += 1
+        if line.letter == b"A":
+            attendance.claim = line
+            self._deliver(attendance)
+        elif line.letter == b"S":
+            attendance.started = line
+        elif line.letter == b"X":
+            attendance.survivors = survivors(line)
+        event = event_of(line, attendance.job)
+        if event is not None:
+            self._report(attendance.job.id, event)
+
+    # --- by the record ----------------------------------------------------------------------------------------------
+
+    def look(self, name: str) -> None:
+        """Read a job's record and act on its verdict: whoever had the job is gone, or has news, or may be either."""
+        attendance = self._attended.get(name)
+        if attendance is None:
+            return
+        try:
+            reading = self._jobs.read(name)
+        except (OSError, record.DamagedRecord) as exc:
+            self._lose(name, f"its record cannot be read: {exc}")
+            return
+        for line in reading.lines[attendance.heard :]:
+            self._report_line(attendance, line)
+        match record.verdict(reading.lines, locked=reading.locked, boot=self._boot):
+            case record.LIVE:
+                self._adopt(attendance)
+            case record.ORPHANED:
+                self._care_for_orphan(attendance, reading)
+            case record.UNBEGUN:
+                self._offer_again(attendance)
+            case record.UNKNOWN:
+                self._lose(name, "its shim was killed while starting it; it may have run")
+            case record.REBOOTED:
+                self._lose(name, "the machine was restarted while it ran")
+            case _:
+                pass  # it ended, and its lines have said so
+
+    def _lose(self, name: str, error: str) -> None:
+        self._report(name, job.Lost(error, wall_ms()))
+
+    def _offer_again(self, attendance: Attendance) -> None:
+        attendance.handovers += 1
+        if attendance.handovers >= MAX_HANDOVERS:
+            error = f"shim: {attendance.handovers} shims ended before they could take the job"
+            self._report(attendance.job.id, job.SpawnFailed(error, wall_ms()))
+        else:
+            self._requeue(attendance.job.id)
+
+    def _adopt(self, attendance: Attendance) -> None:
+        """A shim that is not ours has the job: watch it through its pidfd; its pokes tell what happens meanwhile."""
+        if attendance.watched:
+            return
+        claim = attendance.claim
+        handle = open_checked(claim.number(0), claim.number(1)) if claim is not None else None
+        self._nursery.start_soon(self._follow, attendance, *attendance.watch(handle))
+
+    async def _follow(self, attendance: Attendance, handle: int | None, scope: trio.CancelScope) -> None:
+        """Until the shim is gone, then look again. One that is not known yet, or is just going, is asked for soon."""
+        try:
+            with scope:
+                if handle is not None:
+                    await trio.lowlevel.wait_readable(handle)
+                else:
+                    await trio.sleep(UNSURE_SECONDS)
+        finally:
+            attendance.unwatch(handle, scope)
+        if not scope.cancelled_caught:
+            self.look(attendance.job.id)
+
+    def _care_for_orphan(self, attendance: Attendance, reading: Reading) -> None:
+        """Its shim was killed and it may still run: until it ends, hold its limits ourselves."""
+        if attendance.orphan is not None:
+            return
+        started = record.last(reading.lines, b"S")
+        handle = open_checked(started.number(0), started.number(1)) if started is not None else None
+        if started is None or handle is None:
+            self._lose(attendance.job.id, "its shim was killed and it ended unseen")
+            return
+        log.warning("shim killed, job watched without it: id=%s pid=%d", attendance.job.id, started.number(0))
+        attendance.orphan = Orphan(started.number(0), handle, reading.head, since=started.number(4))
+        self._deliver(attendance)
+        _, scope = attendance.watch(handle)
+        self._nursery.start_soon(self._attend_orphan, attendance, attendance.orphan, handle, scope)
+
+    async def _attend_orphan(
+        self, attendance: Attendance, orphan: Orphan, handle: int, scope: trio.CancelScope
+    ) -> None:
+        name = attendance.job.id
+        try:
+            with scope:
+                await orphan.run(lambda reason: self._report(name, job.EndBegun(reason)))
+        finally:
+            attendance.unwatch(handle, scope)
+        if not scope.cancelled_caught:
+            self._lose(name, LOST_WITH_SHIM)
+
+    # --- asking and asking after ------------------------------------------------------------------------------------
+
+    def ask(self, name: str, reason: Reason, grace_ms: int) -> None:
+        """Ask whoever has the job to end it; the request is committed by now. Kept until somebody has claimed it."""
+        attendance = self._attended.get(name)
+        if attendance is not None:
+            attendance.asked = (reason, grace_ms)
+            self._deliver(attendance)
+
+    def _deliver(self, attendance: Attendance) -> None:
+        if attendance.asked is None:
+            return
+        reason, grace_ms = attendance.asked
+        if attendance.orphan is not None:
+            attendance.orphan.ask(reason, grace_ms)
+        elif attendance.claim is not None:
+            self._jobs.ask(attendance.job.id, reason, grace_ms)
+            handle = open_checked(attendance.claim.number(0), attendance.claim.number(1))
+            if handle is None:
+                return  # the shim is gone, and the end of its watch leads to the next step
+            send_signal(handle, SIGTERM)
+            os.close(handle)
+        else:
+            return
+        attendance.asked = None
+
+    def poked(self, name: str) -> None:
+        """An adopted shim says that its record has news."""
+        attendance = self._attended.get(name)
+        if attendance is not None and attendance.shim is None:
+            self.look(name)
+
+    def reconcile(self) -> None:
+        """Take in what has happened already but waits in a socket: nothing read next is older than that."""
+        for attendance in list(self._attended.values()):
+            if attendance.shim is not None:
+                self._hear(attendance.shim)
+            elif attendance.pidfd is not None and is_over(attendance.pidfd):
+                self._settle(attendance)
+
+    def _settle(self, attendance: Attendance) -> None:
+        """What a pidfd was watched for has happened, and its task has not run yet."""
+        if attendance.orphan is None:
+            attendance.drop_watch()
+            self.look(attendance.job.id)
+        elif not attendance.orphan.ending:  # else what it left behind is just being killed
+            self._lose(attendance.job.id, LOST_WITH_SHIM)

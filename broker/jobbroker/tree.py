@@ -1,0 +1,105 @@
+"""The process tree below a process: walk it, kill it. Standard library only: the shim loads this.
+
+A job's descendants may call setsid, fork twice, start new groups: none of that takes them out of their shim's tree,
+because the shim is a child subreaper. So the walk goes by parenthood, never by group or session.
+"""
+
+from __future__ import annotations
+
+import os
+
+from jobbroker.identity import GONE, is_dead, open_process, read_file, read_stat, send_signal
+from jobbroker.signals import SIGKILL, SIGSTOP
+
+_PROC_CHILDREN = os.path.exists(f"/proc/self/task/{os.getpid()}/children")
+
+
+def children(pid: int) -> list[int]:
+    """The direct children of a process, of all its threads; none if it is gone.
+
+    The kernel may pass one over while others are being reaped. Of our own children that cannot happen, since nobody
+    reaps them but us; of others a second look tells, which `kill_round` needs anyway.
+    """
+    if not _PROC_CHILDREN:
+        return _children_by_scan(pid)
+    found: list[int] = []
+    try:
+        threads = os.listdir(f"/proc/{pid}/task")
+    except GONE:
+        return found
+    for thread in threads:
+        try:
+            found += map(int, read_file(f"/proc/{pid}/task/{thread}/children").split())
+        except GONE:
+            continue
+    return found
+
+
+def own_children() -> list[int]:
+    """The direct children of this process, which has one thread only."""
+    if not _PROC_CHILDREN:
+        return children(os.getpid())
+    return [int(child) for child in read_file("/proc/thread-self/children").split()]
+
+
+def _children_by_scan(pid: int) -> list[int]:
+    """The same on a kernel built without CONFIG_PROC_CHILDREN."""
+    found: list[int] = []
+    for name in os.listdir("/proc"):
+        stat = read_stat(int(name)) if name.isdigit() else None
+        if stat is not None and int(stat[1]) == pid:
+            found.append(int(name))
+    return found
+
+
+def descendants(root: int) -> dict[int, int]:
+    """Everything below `root`, as pid -> parent, parents first. Zombies are included."""
+    parents: dict[int, int] = {}
+    level = [root]
+    while level:
+        below: list[int] = []
+        for parent in level:
+            for child in children(parent):
+                if child not in parents:
+                    parents[child] = parent
+                    below.append(child)
+        level = below
+    return parents
+
+
+def survivors(root: int) -> list[int]:
+    """What lives below `root`: zombies are dead, whoever should reap them."""
+    return [pid for pid in descendants(root) if (stat := read_stat(pid)) is not None and not is_dead(stat)]
+
+
+def kill_round(root: int) -> set[int]:
+    """Stop, then kill everything below `root`, once. Repeat until nothing is left: it may have forked meanwhile.
+
+    Stopping all before killing any keeps a respawning parent from answering each death with a birth. No handle is kept
+    from one pass to the other: a tree may have more processes than we may open files.
+
+    Returns:
+        The processes that may not be signalled by us.
+    """
+    found = descendants(root)
+    refused: set[int] = set()
+    for signal in (SIGSTOP, SIGKILL):
+        for pid in found:
+            try:
+                _signal_member(pid, signal, root, found)
+            except PermissionError:
+                refused.add(pid)
+    return refused
+
+
+def _signal_member(pid: int, signal: int, root: int, found: dict[int, int]) -> None:
+    """Signal a process if it is still below `root`: the pid may be a stranger's by now."""
+    handle = open_process(pid)
+    if handle is None:
+        return
+    try:
+        stat = read_stat(pid)
+        if stat is not None and (int(stat[1]) == root or int(stat[1]) in found):
+            send_signal(handle, signal)
+    finally:
+        os.close(handle)

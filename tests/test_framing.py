@@ -1,0 +1,143 @@
+"""Framing: however a stream is cut, the same messages come out, in bounded memory and linear work."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jobclient.protocol.framing import MAX_MESSAGE, OVERSIZED, LineReader, Oversized, encode_line, is_line_framing
+
+LIMIT = 12
+lines = st.binary(max_size=LIMIT + 4).map(lambda line: line.replace(b"\n", b"\r"))
+streams = st.lists(lines, max_size=8).map(b"\n".join)
+cuts = st.lists(st.integers(0, 100), max_size=10)
+
+
+def read(chunks: Iterable[bytes], limit: int = MAX_MESSAGE) -> list[bytes | Oversized]:
+    reader = LineReader(limit)
+    messages = [message for chunk in chunks for message in reader.feed(chunk)]
+    return messages + reader.finish()
+
+
+def cut(stream: bytes, at: list[int]) -> list[bytes]:
+    ends = sorted(min(offset, len(stream)) for offset in at)
+    return [stream[start:end] for start, end in zip([0, *ends], [*ends, len(stream)], strict=True)]
+
+
+def expected(stream: bytes, limit: int) -> list[bytes | Oversized]:
+    """The rule in one line, from the whole stream at once."""
+    kept = ((line, line.strip(b" \t\r")) for line in stream.split(b"\n"))
+    return [OVERSIZED if len(line) > limit else text for line, text in kept if text or len(line) > limit]
+
+
+@given(stream=streams, at=cuts)
+def test_any_chunking_gives_the_same_messages(stream: bytes, at: list[int]) -> None:
+    assert read(cut(stream, at), LIMIT) == expected(stream, LIMIT)
+
+
+@given(stream=streams)
+def test_one_byte_at_a_time(stream: bytes) -> None:
+    assert read((stream[i : i + 1] for i in range(len(stream))), LIMIT) == expected(stream, LIMIT)
+
+
+@given(text=st.text(st.characters(codec="utf-8", exclude_characters="\n\r\t "), min_size=1), at=cuts)
+def test_characters_of_several_bytes_may_be_cut_anywhere(text: str, at: list[int]) -> None:
+    assert read(cut(encode_line(text.encode()), at)) == [text.encode()]
+
+
+@pytest.mark.parametrize(
+    ("stream", "messages"),
+    [
+        (b"", []),
+        (b"\n\n\r\n \t\r\n", []),
+        (b'{"a":1}\r\n{"b":2}\n', [b'{"a":1}', b'{"b":2}']),
+        (b'\n  {"a":1}\t \n\n', [b'{"a":1}']),
+        (b'{"a":1}', [b'{"a":1}']),
+        (b'{"a":1}\r', [b'{"a":1}']),
+        (b'{"a":\r1}\n', [b'{"a":\r1}']),
+    ],
+    ids=["empty", "blank lines", "CRLF", "blanks around", "no last newline", "CR at the end", "CR within"],
+)
+def test_lines(stream: bytes, messages: list[bytes]) -> None:
+    assert read([stream]) == messages
+
+
+@pytest.mark.parametrize("size", [LIMIT, LIMIT + 1])
+@pytest.mark.parametrize("step", [1, 5, 100])
+def test_the_limit_is_exact_however_the_line_comes(size: int, step: int) -> None:
+    stream = b"x" * size + b"\nnext\n"
+    chunks = (stream[i : i + step] for i in range(0, len(stream), step))
+    assert read(chunks, LIMIT) == [b"x" * size if size <= LIMIT else OVERSIZED, b"next"]
+
+
+def test_an_oversized_line_is_told_once_and_the_stream_goes_on() -> None:
+    reader = LineReader(LIMIT)
+    assert reader.feed(b"first\n" + b"x" * 20) == [b"first", OVERSIZED]
+    assert reader.feed(b"x" * 1000) == []
+    assert reader.feed(b"x\nsecond\nth") == [b"second"]
+    assert reader.feed(b"ird\n") == [b"third"]
+    assert reader.finish() == []
+
+
+def test_a_stream_that_ends_within_an_oversized_line() -> None:
+    assert read([b"x" * 20, b"more"], LIMIT) == [OVERSIZED]
+
+
+def test_a_finished_reader_holds_nothing() -> None:
+    reader = LineReader()
+    reader.feed(b"rest")
+    assert reader.finish() == [b"rest"]
+    assert reader.finish() == []
+
+
+def test_a_gigabyte_in_one_line_passes_in_bounded_memory() -> None:
+    limit, chunk = 1024 * 1024, b"x" * 65536
+    reader = LineReader(limit)
+    told: list[bytes | Oversized] = []
+    most = 0
+    for _ in range(2**30 // len(chunk)):
+        told += reader.feed(chunk)
+        most = max(most, len(reader._buffer))
+    assert told == [OVERSIZED]
+    assert most <= limit
+    assert reader.feed(b"\nafter\n") == [b"after"]
+
+
+class CountingBuffer(bytearray):
+    """Counts the bytes that were searched, so that a test need not measure time."""
+
+    searched = 0
+
+    def find(self, *args: object) -> int:
+        start = args[1] if len(args) > 1 else 0
+        assert isinstance(start, int)
+        end = super().find(b"\n", start)
+        self.searched += (len(self) if end < 0 else end + 1) - start
+        return end
+
+
+@pytest.mark.parametrize(
+    "stream",
+    [b"x" * 50_000 + b"\n", b"x\n" * 25_000, b"\n" * 50_000],
+    ids=["one long line", "many short lines", "blank lines"],
+)
+@pytest.mark.parametrize("step", [7, 50_000])
+def test_work_grows_with_the_bytes_not_with_their_square(stream: bytes, step: int) -> None:
+    reader = LineReader()
+    counting = reader._buffer = CountingBuffer()
+    for start in range(0, len(stream), step):
+        reader.feed(stream[start : start + step])
+    assert counting.searched <= 3 * len(stream)
+
+
+def test_the_first_byte_tells_the_framing() -> None:
+    assert all(is_line_framing(first) for first in b"{[ \t\r\n")
+    assert not any(is_line_framing(first) for first in b'Cc"P\x94\xef\x000')
+
+
+def test_a_line_is_the_message_and_one_newline() -> None:
+    assert encode_line(b"{}") == b"{}\n"
+    assert MAX_MESSAGE == 16 * 1024 * 1024
