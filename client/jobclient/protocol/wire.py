@@ -12,7 +12,8 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-PROTOCOL_VERSION = 1
+from jobclient.protocol.version import PROTOCOL_VERSION as PROTOCOL_VERSION
+
 MAX_NUMBER = 10**14
 """No count, size or duration on the wire is larger: up to here every client's JSON keeps a number exact, and the
 broker's arithmetic, clocks and store take it."""
