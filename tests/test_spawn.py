@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from conftest import driving
 from driver import eventually
 
 if TYPE_CHECKING:
@@ -94,8 +95,6 @@ def test_a_directory_that_cannot_be_entered(shim: Link, cwd: str, number: int) -
 
 
 def test_a_directory_that_may_not_be_entered(tmp_path: Path) -> None:
-    from conftest import driving
-
     if os.geteuid() != 0:
         closed = tmp_path / "closed"
         closed.mkdir(mode=0)
