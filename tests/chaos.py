@@ -57,8 +57,8 @@ class Report:
     broker_kills: int = 0
     fork_server_kills: int = 0
     seconds: float = 0.0
-    kinds: Counter[str] = field(default_factory=Counter)
-    faults: list[str] = field(default_factory=list)
+    kinds: Counter[str] = field(default_factory=Counter[str])
+    faults: list[str] = field(default_factory=list[str])
 
     def __str__(self) -> str:
         kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(self.kinds.items()))
