@@ -104,6 +104,7 @@ class Broker:
         self.overfull = trio.Event()
         self.troubles: list[str] = []
         self._ends = 0
+        self._reconciled = False
         self._tied: dict[object, set[str]] = {}  # jobs that end with their starter's connection
         self._nursery: trio.Nursery
 
@@ -240,7 +241,13 @@ class Broker:
 
     def reconcile(self) -> None:
         """Take in what has happened by now. Called on every path that reads, before anything is sorted or cut."""
-        self.supervision.reconcile()
+        if not self._reconciled:
+            self._reconciled = True
+            self.supervision.reconcile()
+
+    def time_has_passed(self) -> None:
+        """Requests were read: `reconcile` must look again, once for all that came together."""
+        self._reconciled = False
 
     # --- reading ----------------------------------------------------------------------------------------------------
 
