@@ -38,7 +38,7 @@ SAMPLES: dict[type[Event], Event] = {
     NeverRan: NeverRan("user", NOW),
     Stopped: Stopped(NOW),
     Continued: Continued(),
-    EndAsked: EndAsked(),
+    EndAsked: EndAsked("user", 5000),
     EndBegun: EndBegun("user"),
     Ended: Ended(3 << 8, NOW, 9_000, Stream(10, 1), Stream(20, 2)),
     Lost: Lost("its shim is gone", NOW),
@@ -204,7 +204,7 @@ def test_stops_do_not_count_once_the_end_has_begun(live: Status) -> None:
 
 def test_completed_after_a_cancel_remembers_that_it_was_asked() -> None:
     made = reach("running")
-    life.apply(made, EndAsked())
+    life.apply(made, EndAsked("user", 5000))
     life.apply(made, EndBegun("user"))
     life.apply(made, Ended(0, NOW, 0, Stream(), Stream()))
     assert (made.job.status, made.job.cancel_requested, made.job.duration_ms) == ("completed", True, 0)
@@ -303,7 +303,7 @@ class Life(RuleBasedStateMachine):
 
     @rule()
     def end_asked(self) -> None:
-        self.tell(EndAsked())
+        self.tell(EndAsked("user", 5000))
 
     @rule(reason=REASONS)
     def end_begun(self, reason: Reason) -> None:

@@ -49,7 +49,7 @@ HEADS = st.builds(
 )
 NUMBERS = st.integers(-1, 1 << 62)
 WORDS = st.text("abcdefghijklmnopqrstuvwxyz0123456789-", min_size=1, max_size=36).map(str.encode)
-ARITY = {b"A": 5, b"S": 5, b"F": 2, b"T": 2, b"C": 2, b"L": 3, b"X": 8, b"N": 2}
+ARITY = {b"A": 4, b"S": 5, b"F": 3, b"T": 2, b"C": 2, b"L": 3, b"X": 8, b"N": 2}
 LINES = st.sampled_from(sorted(ARITY)).flatmap(
     lambda letter: st.tuples(*[st.one_of(NUMBERS, WORDS)] * ARITY[letter]).map(lambda fields: (letter, *fields))
 )
@@ -162,7 +162,7 @@ class Step:
 
 CLAIM = Step(holder=True)
 RELEASE = Step(holder=False)
-ATTEMPT = Step(encode_line(b"A", 900, 1, BOOT, 77, 78), may_have_spawned=True)
+ATTEMPT = Step(encode_line(b"A", 900, 1, BOOT, b"77,78"), may_have_spawned=True)
 SPAWN = Step(job_runs=True)
 START = Step(encode_line(b"S", 901, 2, BOOT, 1_000, 2_000), began=True)
 STOP = Step(encode_line(b"T", 1_100, 2_100))
@@ -170,7 +170,7 @@ CONTINUE = Step(encode_line(b"C", 1_200, 2_200))
 
 
 def fail(stage: bytes = b"exec") -> list[Step]:
-    return [Step(encode_line(b"F", stage, 2), failure_is_known=True)]
+    return [Step(encode_line(b"F", stage, 2, 1), failure_is_known=True)]
 
 
 def begin_end(reason: bytes) -> Step:
