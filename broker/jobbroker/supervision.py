@@ -176,14 +176,14 @@ class Supervision:
     def _hear(self, shim: Shim) -> None:
         """Take all messages that are there; a shim that is gone is closed."""
         messages: list[bytes] = []
-        while message := shim.receive():
-            messages.append(message)
+        while latest := shim.receive():
+            messages.append(latest)
         shim.retired = shim.retired or b"retiring" in messages
         for message in messages:
             name, _, rest = message.partition(b" ")
             if rest:
                 self._take(shim, name.decode(), rest)
-        if message is None:
+        if latest is None:
             return
         self._pool.forget(shim)
         if shim.job is not None:

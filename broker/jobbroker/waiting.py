@@ -14,6 +14,7 @@ class Waiter:
     Attributes:
         ended: the jobs that ended, in order of completion.
         left: the ids still waited for.
+        stopped: those of them that will not end before somebody resumes them.
     """
 
     def __init__(self, jobs: list[Job], *, content_with_one: bool) -> None:
@@ -21,25 +22,39 @@ class Waiter:
         over = [job for job in jobs if is_terminal(job)]
         self.ended = sorted(over, key=lambda job: (job.completed_at or "", job.rev))
         self.left = {job.id for job in jobs} - {job.id for job in over}
+        self.stopped = {job.id for job in jobs if job.status == "stopped"}
         self._one = content_with_one
-        self._changed = trio.Event()
+        self._over = trio.Event()
+        if self.over:
+            self._over.set()
 
     @property
     def content(self) -> bool:
-        """Whether there is nothing left to wait for."""
+        """Whether what was waited for has happened."""
         return not self.left or (self._one and bool(self.ended))
+
+    @property
+    def over(self) -> bool:
+        """Whether waiting on is of no use: all has happened, or all that is left is stopped."""
+        return self.content or len(self.stopped) == len(self.left)
 
     def note(self, job: Job) -> None:
         """A job changed."""
-        if is_terminal(job) and job.id in self.left:
+        if job.id not in self.left:
+            return
+        if job.status == "stopped":
+            self.stopped.add(job.id)
+        else:
+            self.stopped.discard(job.id)
+        if is_terminal(job):
             self.left.discard(job.id)
             self.ended.append(job)
-        self._changed.set()
+        if self.over:
+            self._over.set()
 
-    async def changed(self) -> None:
-        """Until one of the jobs changes."""
-        await self._changed.wait()
-        self._changed = trio.Event()
+    async def wait(self) -> None:
+        """Until it is over."""
+        await self._over.wait()
 
 
 class WaitingRoom:

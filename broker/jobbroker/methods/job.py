@@ -6,7 +6,7 @@ import msgspec
 import trio
 
 from jobbroker.admission import Admission
-from jobbroker.core.job import Snapshot, is_live, is_terminal
+from jobbroker.core.job import Snapshot, is_terminal
 from jobbroker.core.table import matcher
 from jobbroker.methods.call import Call, Method, Pending
 from jobbroker.methods.output import output, result
@@ -89,16 +89,14 @@ async def _wait(call: Call, jobs: list[wire.Job], params: wire.WaitParams) -> wi
     seconds = float("inf") if params.timeout_ms is None else params.timeout_ms / 1000
     try:
         with trio.move_on_after(seconds):
-            while not waiter.content and any(job.status != "stopped" for job in jobs if is_live(job)):
-                await waiter.changed()
+            await waiter.wait()
     finally:
         room.leave(waiter, left)
-    stopped = [job for job in jobs if job.status == "stopped"]
+    stopped = [job for job in jobs if job.id in waiter.stopped]
     if len(jobs) == 1 and stopped:
         message = f"{jobs[0].id} is stopped and will not end before it is resumed"
         raise errors.InvalidState(message, {"status": "stopped", "id": jobs[0].id})
-    out_of_time = not waiter.content and any(job.status != "stopped" for job in jobs if is_live(job))
-    return wire.Waited(jobs=waiter.ended, stopped=stopped, timed_out=out_of_time)
+    return wire.Waited(jobs=waiter.ended, stopped=stopped, timed_out=not waiter.over)
 
 
 def cancel(call: Call, params: wire.CancelParams) -> Pending:
