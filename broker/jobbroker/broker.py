@@ -47,7 +47,8 @@ class About(Struct, frozen=True):
     """Which broker this is, and where it keeps things."""
 
     instance: str
-    started_wall_ms: int
+    epoch: str
+    started_at: str
     started_mono_ms: int
     paths: wire.Places
 
@@ -89,7 +90,7 @@ class Broker:
         self.store = store
         self.jobs = jobs
         self.table = table
-        self.events = Events(f"{about.started_wall_ms:x}")
+        self.events = Events(about.epoch)
         self.waiting = WaitingRoom()
         self.supervision = Supervision(jobs, self.apply, self._requeue)
         self.admissions = Admissions(store, jobs, table, self.supervision, settings, around)

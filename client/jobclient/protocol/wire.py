@@ -12,7 +12,8 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-PROTOCOL_VERSION = 1
+from jobclient.protocol.version import PROTOCOL_VERSION as PROTOCOL_VERSION
+
 MAX_NUMBER = 10**14
 """The most a parameter may ask for: every client's JSON keeps it exact, and our clocks, sums and store take it."""
 Amount = Annotated[int, Meta(ge=0, le=MAX_NUMBER)]
