@@ -64,7 +64,7 @@ class Report:
         kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(self.kinds.items()))
         lines = [
             f"{self.jobs} jobs ({kinds})",
-            f"{self.broker_kills} SIGKILLs of the broker, {self.fork_server_kills} of its fork server, "
+            f"{self.broker_kills} SIGKILLs of the broker, {self.fork_server_kills} of its fork server",
             f"{self.seconds:.0f} s",
             f"{len(self.faults)} wrong: status, output, runs or leftovers",
             *self.faults[:20],

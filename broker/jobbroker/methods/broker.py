@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import os
 
+from msgspec import Struct
+
 from jobbroker.broker import Leaving
 from jobbroker.clock import mono_ms
 from jobbroker.methods.call import Call, Method
 from jobclient.protocol import errors, wire
 from jobclient.protocol.framing import MAX_MESSAGE
 from jobclient.version import __version__
+
+
+class Anything(Struct):
+    """Parameters that do not matter: whatever an editor sends along is ignored."""
 
 
 def ping(call: Call, _: wire.Nothing) -> wire.Ping:
@@ -79,7 +85,7 @@ def initialize(call: Call, params: wire.InitializeParams) -> wire.Initialized:
     )
 
 
-def end_of_session(_call: Call, _params: wire.Anything) -> None:
+def end_of_session(_call: Call, _params: Anything) -> None:
     """`shutdown` of an editor's life cycle: nothing to do; it does not end the broker (editors.md S18)."""
 
 
@@ -88,5 +94,5 @@ METHODS = {
     "broker/status": Method(wire.Nothing, status),
     "broker/shutdown": Method(wire.ShutdownParams, shutdown),
     "initialize": Method(wire.InitializeParams, initialize),
-    "shutdown": Method(wire.Anything, end_of_session),
+    "shutdown": Method(Anything, end_of_session),
 }
