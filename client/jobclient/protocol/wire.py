@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from jobclient.protocol.version import PROTOCOL_VERSION as PROTOCOL_VERSION
+from jobclient.protocol import PROTOCOL_VERSION as PROTOCOL_VERSION
 
 MAX_NUMBER = 10**14
 """No count, size or duration on the wire is larger: up to here every client's JSON keeps a number exact, and the
