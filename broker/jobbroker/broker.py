@@ -47,7 +47,8 @@ class About(Struct, frozen=True):
     """Which broker this is, and where it keeps things."""
 
     instance: str
-    started_wall_ms: int
+    epoch: str
+    started_at: str
     started_mono_ms: int
     paths: wire.Places
 
@@ -89,7 +90,7 @@ class Broker:
         self.store = store
         self.jobs = jobs
         self.table = table
-        self.events = Events(f"{about.started_wall_ms:x}")
+        self.events = Events(about.epoch)
         self.waiting = WaitingRoom()
         self.supervision = Supervision(jobs, self.apply, self._requeue)
         self.admissions = Admissions(store, jobs, table, self.supervision, settings, around)
@@ -103,6 +104,7 @@ class Broker:
         self.overfull = trio.Event()
         self.troubles: list[str] = []
         self._ends = 0
+        self._reconciled = False
         self._tied: dict[object, set[str]] = {}  # jobs that end with their starter's connection
         self._nursery: trio.Nursery
 
@@ -239,7 +241,13 @@ class Broker:
 
     def reconcile(self) -> None:
         """Take in what has happened by now. Called on every path that reads, before anything is sorted or cut."""
-        self.supervision.reconcile()
+        if not self._reconciled:
+            self._reconciled = True
+            self.supervision.reconcile()
+
+    def time_has_passed(self) -> None:
+        """Requests were read: `reconcile` must look again, once for all that came together."""
+        self._reconciled = False
 
     # --- reading ----------------------------------------------------------------------------------------------------
 

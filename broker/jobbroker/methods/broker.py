@@ -6,7 +6,6 @@ import os
 
 from jobbroker.broker import Leaving
 from jobbroker.clock import mono_ms
-from jobbroker.core.job import timestamp
 from jobbroker.methods.call import Call, Method
 from jobclient.protocol import errors, wire
 from jobclient.protocol.framing import MAX_MESSAGE
@@ -21,7 +20,7 @@ def ping(call: Call, _: wire.Nothing) -> wire.Ping:
         version=__version__,
         protocol=wire.PROTOCOL_VERSION,
         instance=about.instance,
-        started_at=timestamp(about.started_wall_ms),
+        started_at=about.started_at,
         uptime_ms=mono_ms() - about.started_mono_ms,
     )
 

@@ -15,13 +15,9 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from jobclient.protocol import PROTOCOL_VERSION as PROTOCOL_VERSION
 
 MAX_NUMBER = 10**14
-"""No count, size or duration on the wire is larger: up to here every client's JSON keeps a number exact, and the
-broker's arithmetic, clocks and store take it."""
-
+"""The most a parameter may ask for: every client's JSON keeps it exact, and our clocks, sums and store take it."""
 Amount = Annotated[int, Meta(ge=0, le=MAX_NUMBER)]
-ResourceLimit = Annotated[int, Meta(ge=-1, le=2**63 - 1)]
-"""A soft limit as the kernel counts it, -1 for none."""
-
+ResourceLimit = Annotated[int, Meta(ge=-1, le=2**63 - 1)]  # as the kernel counts it, -1 for none
 Kind = Literal["command"]
 Status = Literal["queued", "running", "stopped", "completed", "failed", "timed_out", "cancelled"]
 Reason = Literal[
@@ -290,10 +286,7 @@ class OutputParams(JobParams, rename={"from_": "from", "wait_ms": "waitMs"}):
 
 
 class Output(Result):
-    """`job/output`: a piece of output. Ask again from `next`; `dropped` bytes before `start` were not kept.
-
-    `eof`: the job has ended and nothing comes after `next`.
-    """
+    """`job/output`: a piece; ask again from `next`. `dropped` bytes before `start` were not kept, `eof` is the end."""
 
     data: str
     encoding: Encoding
