@@ -657,9 +657,10 @@ def test_a_fault_while_a_job_runs_ends_it_and_is_told(driver: Driver, shim: Link
 
 
 def test_a_fault_of_the_pool_is_logged(driver: Driver, shim: Link) -> None:
+    shim.run(["true"])
     resource.prlimit(shim.pid, resource.RLIMIT_NOFILE, (0, 0))
     name = driver.create(["true"])
     shim.hand(name)
     shim.gone()
-    assert "Traceback" in driver.faults() or "Error" in driver.faults()
+    assert "without its directory" in driver.faults()
     assert driver.verdict(name) == "unbegun"
