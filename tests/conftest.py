@@ -81,6 +81,14 @@ def bell(tmp_path: Path) -> Generator[Bell]:
     bell.close()
 
 
+@pytest.fixture
+def gate(tmp_path: Path) -> Generator[Bell]:
+    """The other direction: a job waits here until the test rings."""
+    gate = Bell(tmp_path / "gate")
+    yield gate
+    gate.close()
+
+
 @pytest.fixture(params=["tmpfs", "ext4"])
 def small_disk(request: pytest.FixtureRequest, tmp_path: Path) -> Generator[Path]:
     """A disk of its own of a few MiB, to be filled."""

@@ -220,7 +220,7 @@ class Link:
 
 
 class Bell:
-    """A FIFO that jobs write lines to, so that a test knows how far they are."""
+    """A FIFO that jobs write lines to, so that a test knows how far they are, or read lines from, so that they wait."""
 
     def __init__(self, path: Path) -> None:
         self.path = str(path)
@@ -236,6 +236,10 @@ class Bell:
             self._rest += os.read(self._descriptor, 4096)
         line, _, self._rest = self._rest.partition(b"\n")
         return line.decode()
+
+    def ring(self) -> None:
+        """Write a line ourselves, for a job that waits to read one."""
+        os.write(self._descriptor, b"go\n")
 
     def close(self) -> None:
         os.close(self._descriptor)
