@@ -1,8 +1,7 @@
 """What travels: a job as clients see it, and the parameters and result of every method.
 
-Python names are snake_case, wire names camelCase. Unknown members of parameters are refused, so that a client never
-believes in an option this broker does not have; results may grow members, so clients must ignore what they do not know.
-A member that is null is the same as one that is absent.
+Wire names are camelCase. Unknown members of parameters are refused, so that no client believes in an option this broker
+lacks; results may grow, so clients ignore what they do not know. A member that is null is the same as an absent one.
 """
 
 from __future__ import annotations
