@@ -60,10 +60,9 @@ def shutdown(call: Call, params: wire.ShutdownParams) -> wire.Done:
     broker = call.broker
     mode = params.mode or "ifIdle"
     broker.reconcile()
-    if mode == "ifIdle" and broker.table.live:
+    if mode == "ifIdle" and broker.live:
         raise errors.JobsActive(
-            f"{broker.table.live} jobs are live; keepJobs leaves them running, cancelJobs ends them",
-            {"live": broker.table.live},
+            f"{broker.live} jobs are live; keepJobs leaves them running, cancelJobs ends them", {"live": broker.live}
         )
     broker.leave(Leaving("request", cancel_jobs=mode == "cancelJobs", grace_ms=params.grace_ms))
     return wire.Done()
