@@ -57,14 +57,14 @@ class Report:
     broker_kills: int = 0
     fork_server_kills: int = 0
     seconds: float = 0.0
-    kinds: Counter[str] = field(default_factory=Counter)
-    faults: list[str] = field(default_factory=list)
+    kinds: Counter[str] = field(default_factory=Counter[str])
+    faults: list[str] = field(default_factory=list[str])
 
     def __str__(self) -> str:
         kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(self.kinds.items()))
         lines = [
             f"{self.jobs} jobs ({kinds})",
-            f"{self.broker_kills} SIGKILLs of the broker, {self.fork_server_kills} of its fork server, "
+            f"{self.broker_kills} SIGKILLs of the broker, {self.fork_server_kills} of its fork server",
             f"{self.seconds:.0f} s",
             f"{len(self.faults)} wrong: status, output, runs or leftovers",
             *self.faults[:20],

@@ -16,8 +16,8 @@ BROKER = (
     ),
     # 2: the daemon's tools, one thing of the system or of the protocol each
     (
-        "events", "jobdir", "lines", "listener", "lock", "log", "notify", "orphan", "outbox", "output", "processes",
-        "requests", "rows", "schema", "settings", "store", "systemd", "waiting",
+        "answers", "events", "jobdir", "lines", "listener", "lock", "log", "notify", "orphan", "outbox", "output",
+        "processes", "requests", "rows", "schema", "settings", "store", "systemd", "unfinished", "waiting",
     ),
     # 3: the jobs
     ("admission", "broker", "recovery", "removal", "signalling", "supervision"),

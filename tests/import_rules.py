@@ -48,7 +48,7 @@ def _anywhere(module: Module) -> bool:
 
 
 def _bare(module: Module, found: Import) -> bool:
-    return standard(found) or found.typing
+    return standard(found) or found.typing or found.name == "jobclient.protocol.failure"
 
 
 def _protocol(module: Module, found: Import) -> bool:
@@ -84,7 +84,7 @@ def _nothing(module: Module, found: Import) -> bool:
 RULES: dict[str, Rule] = {
     "the protocol needs Python, msgspec and itself": Rule(_in("jobclient.protocol"), _protocol),
     "errors and framing load without msgspec": Rule(
-        _in("jobclient.protocol.errors", "jobclient.protocol.framing"), _bare
+        _in("jobclient.protocol.errors", "jobclient.protocol.failure", "jobclient.protocol.framing"), _bare
     ),
     "the client is thin": Rule(_in("jobclient"), _no("trio", "asyncio", "psutil", "jobbroker")),
     "platformdirs is asked by paths alone, and late": Rule(_anywhere, _places),

@@ -47,12 +47,16 @@ HEADS = st.builds(
     st.lists(FIELDS, max_size=5),
     st.dictionaries(NAMES, FIELDS, max_size=5),
 )
-NUMBERS = st.integers(-1, 1 << 62)
 WORDS = st.text("abcdefghijklmnopqrstuvwxyz0123456789-", min_size=1, max_size=36).map(str.encode)
-ARITY = {b"A": 4, b"S": 5, b"F": 3, b"T": 2, b"C": 2, b"L": 3, b"X": 8, b"N": 2}
-LINES = st.sampled_from(sorted(ARITY)).flatmap(
-    lambda letter: st.tuples(*[st.one_of(NUMBERS, WORDS)] * ARITY[letter]).map(lambda fields: (letter, *fields))
-)
+SHAPES = record._SHAPES
+
+
+def fields_of(letter: bytes) -> st.SearchStrategy[tuple[bytes | int, ...]]:
+    fields = [st.integers(0, 10**digits - 1) if digits else WORDS for digits in SHAPES[letter]]
+    return st.tuples(st.just(letter), *fields)
+
+
+LINES = st.sampled_from(sorted(SHAPES)).flatmap(fields_of)
 
 
 def parts(head: Head) -> tuple[object, ...]:
@@ -100,7 +104,7 @@ def test_any_bytes_are_a_record_or_damaged(data: bytes) -> None:
             head, lines = decode(text)
         except DamagedRecord:
             continue
-        assert all(len(line.fields) == ARITY[line.letter] for line in lines)
+        assert all(len(line.fields) == len(SHAPES[line.letter]) for line in lines)
         assert isinstance(head.number, int)
 
 
@@ -109,6 +113,23 @@ def test_strange_lines_say_nothing(data: bytes) -> None:
     start = encode_line(b"S", 1, 2, BOOT, 3, 4)
     assert written(decode_lines(start + data + b"\n" + start))[0] == start
     assert written(decode_lines(start + data))[:1] == [start]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"S x 1 boot 2 3",
+        b"S 99999999 1 boot 2 3",
+        b"X -1 1 2 0 0 0 0 ",
+        b"T 1",
+        b"L user 1 2 3",
+        b"F exec two 3",
+        b"N user \xb2",
+        b"T 1234567890123456789 1",
+    ],
+)
+def test_a_line_whose_numbers_are_none_or_overflow_is_no_line(text: bytes) -> None:
+    assert decode_lines(text + b"\n") == []
 
 
 @pytest.mark.parametrize("bad", [{b"a": b"x\0y"}, {b"a=b": b"c"}, {b"a\0": b""}])

@@ -36,7 +36,7 @@ from jobbroker.requests import Surroundings
 from jobbroker.settings import Settings
 from jobbroker.store import Store
 from jobclient import paths
-from jobclient.protocol import jsonrpc, wire
+from jobclient.protocol import errors, jsonrpc, wire
 from jobclient.version import __version__
 
 FLUSH_SECONDS = 1.0
@@ -167,16 +167,22 @@ async def _leave(broker: Broker, listener: Listener, connections: set[Connection
     listener.close()
     if how.cancel_jobs:
         await _cancel_jobs(broker, how)
-    with trio.move_on_after(FLUSH_SECONDS):
-        await broker.store.commit()
+    await _write_all(broker)
     notice = wire.BrokerShuttingDown(reason=how.reason, grace_ms=int(FLUSH_SECONDS * 1000))
     message = jsonrpc.encode_notification("notifications/broker/shuttingDown", notice)
     with trio.move_on_after(FLUSH_SECONDS):
         async with trio.open_nursery() as nursery:
             for connection in connections:
-                connection.refuse_unfinished()
-                connection.notify(None, message)
-                nursery.start_soon(connection.flush)
+                nursery.start_soon(connection.say_goodbye, message)
+
+
+async def _write_all(broker: Broker) -> None:
+    """What was accepted is answered as such. A store that cannot be written has said so long before."""
+    with trio.move_on_after(FLUSH_SECONDS):
+        try:
+            await broker.store.commit()
+        except errors.StoreUnavailable as exc:
+            log.warning("leaving with a store that is behind: %s", exc)
 
 
 async def _cancel_jobs(broker: Broker, how: Leaving) -> None:

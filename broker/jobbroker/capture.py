@@ -7,6 +7,7 @@ ever. Standard library only: the shim loads this.
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 
@@ -125,11 +126,15 @@ class Capture:
             self._output = os.open("output", flags, 0o600, dir_fd=self._directory)
 
     def _add_entry(self, kind: int, now: int) -> None:
-        os.pwrite(self._index, encode(self._offset, now, kind), self._entries * ENTRY)
+        self._write_index(encode(self._offset, now, kind), self._entries)
         self._entries += 1
         self._kind = kind
         self._stamp = now
         self._hole = None
+
+    def _write_index(self, data: bytes, entry: int) -> None:
+        if os.pwrite(self._index, data, entry * ENTRY) != len(data):
+            raise OSError(errno.ENOSPC, "an index entry was cut short")
 
     # --- holes at the end -------------------------------------------------------------------------------------------
 
@@ -150,7 +155,7 @@ class Capture:
         if self._hole is None or not self._unmarked:
             return
         try:
-            os.pwrite(self._index, self._hole.encode(now), self._hole.entry * ENTRY)
+            self._write_index(self._hole.encode(now), self._hole.entry)
             os.ftruncate(self._output, self._offset)
         except OSError:  # tried again with the next bytes, and at the end
             return
@@ -184,7 +189,7 @@ class Capture:
         if self._unmarked:
             return
         gap = Hole(self._offset, self._entries)
-        os.pwrite(self._index, gap.encode(now), gap.entry * ENTRY)
+        self._write_index(gap.encode(now), gap.entry)
         self._gap = gap
         self._entries += 2
         self._oldest = self._entries
@@ -207,7 +212,7 @@ class Capture:
             entries.append((self._offset, now, 0))
         taken, cut, lost = give_up(entries, count)
         moved = encode(cut, *entries[taken][1:]) if taken + 1 < len(entries) else b""
-        os.pwrite(self._index, bytes(taken * ENTRY) + moved, self._oldest * ENTRY)
+        self._write_index(bytes(taken * ENTRY) + moved, self._oldest)
         self._oldest += taken
         if self._oldest == self._entries:
             self._kind = 0  # the last entry went, too
@@ -217,7 +222,7 @@ class Capture:
             self.dropped[kind] += lost[kind]
         freed = lost[STDOUT] + lost[STDERR]
         self._kept -= freed
-        os.pwrite(self._index, gap.encode(now), gap.entry * ENTRY)
+        self._write_index(gap.encode(now), gap.entry)
         fallocate.punch(self._output, gap.start, cut - gap.start)
         begin = gap.entry + 2
         if self._oldest > begin:

@@ -8,42 +8,30 @@ from __future__ import annotations
 import logging
 import select
 import socket
-from collections.abc import Awaitable, Generator
-from contextlib import contextmanager
 
 import msgspec
 import trio
 
+from jobbroker.answers import BatchAnswer, Waiting, encode_answer, translated
 from jobbroker.broker import Broker
 from jobbroker.listener import Peer
 from jobbroker.methods import METHODS
 from jobbroker.methods.call import Call, Outcome, Pending
 from jobbroker.outbox import Outbox
+from jobbroker.unfinished import Unfinished
 from jobclient.protocol import errors, jsonrpc, wire
 from jobclient.protocol.framing import MAX_MESSAGE, LineReader, Oversized, encode_line, is_line_framing
 
 READ = 64 * 1024
 MAX_UNFINISHED = 4096
 """Requests one client may have unfinished: waits, starts and so on; a batch counts with all its calls."""
+SLICE_SECONDS = 0.01
+"""How long one client's requests are carried out before everybody else gets a turn."""
 
 log = logging.getLogger("jobbroker.connection")
 
 
 _CANCEL = msgspec.json.Decoder(wire.CancelRequestParams)
-
-
-@contextmanager
-def _translated(where: str) -> Generator[None]:
-    """Turn what may go wrong in carrying out a request into an error for the client."""
-    try:
-        yield
-    except errors.RemoteError:
-        raise
-    except errors.JobBrokerError as exc:  # the store's
-        raise errors.StoreUnavailable(str(exc)) from exc
-    except Exception as exc:
-        log.exception("fault in %s", where)
-        raise errors.InternalError(f"a fault of the broker's own in {where}; its log has the details") from exc
 
 
 class Connection:
@@ -57,10 +45,8 @@ class Connection:
         self._socket = sock
         self._reader = LineReader()
         self._outbox = Outbox(sock)
-        self._unfinished: dict[bytes, list[trio.CancelScope]] = {}
-        self._count = 0
-        self._refused = False
-        self._idle = trio.Event()
+        self._unfinished = Unfinished()
+        self._slice_end = 0.0
         self._held: dict[str, list[bytes]] = {}
         self._nursery: trio.Nursery
 
@@ -87,16 +73,12 @@ class Connection:
         else:
             self._outbox.post(framed)
 
-    async def flush(self) -> None:
-        """Wait until the client has got everything sent so far."""
+    async def say_goodbye(self, notice: bytes) -> None:
+        """The broker ends: refuse what is unfinished, say so, and wait until the client has got all of it."""
+        self._unfinished.refuse()
+        await self._unfinished.none_left()
+        self._outbox.post(encode_line(notice))
         await self._outbox.flushed()
-
-    def refuse_unfinished(self) -> None:
-        """The broker ends: answer all that is unfinished with that."""
-        self._refused = True
-        for scopes in self._unfinished.values():
-            for scope in scopes:
-                scope.cancel()
 
     def end(self) -> None:
         """Close the connection once what is on its way has been sent."""
@@ -114,9 +96,9 @@ class Connection:
                 log.warning("closed, not json lines: peer=%s first=%r", self.peer.pid, chunk[:16])
                 return
             first = False
-            self._take(self._reader.feed(chunk))
+            await self._take(self._reader.feed(chunk))
             await self._outbox.room()
-        self._take(self._reader.finish())
+        await self._take(self._reader.finish())
 
     async def _receive(self) -> bytes:
         while not self._outbox.broken:
@@ -131,7 +113,7 @@ class Connection:
 
     async def _finish(self) -> None:
         """The client says no more. Who only closed the sending half still gets the answers."""
-        if not self._count or self._outbox.broken:
+        if not self._unfinished or self._outbox.broken:
             await self._outbox.flushed()
             return
         with select.epoll() as gone:
@@ -143,15 +125,13 @@ class Connection:
                     nursery.cancel_scope.cancel()
 
                 nursery.start_soon(stop_when_gone)
-                while self._count:
-                    self._idle = trio.Event()
-                    await self._idle.wait()
+                await self._unfinished.none_left()
                 await self._outbox.flushed()
                 nursery.cancel_scope.cancel()
 
-    def _take(self, messages: list[bytes | Oversized]) -> None:
-        """Answer what can be answered now with one send."""
-        self._outbox.cork()
+    async def _take(self, messages: list[bytes | Oversized]) -> None:
+        """Answer what can be answered now, with one send if it is not much."""
+        self._begin_slice()
         for message in messages:
             if isinstance(message, Oversized):
                 error = errors.TooLarge(f"a message may have {MAX_MESSAGE} bytes; split it")
@@ -159,10 +139,24 @@ class Connection:
                 continue
             call = jsonrpc.decode(message)
             if isinstance(call, jsonrpc.Batch):
-                self._take_batch(call)
+                await self._take_batch(call)
             else:
                 self._take_call(call)
+            await self._give_way()
         self._outbox.uncork()
+
+    def _begin_slice(self) -> None:
+        self._outbox.cork()
+        self._slice_end = trio.current_time() + SLICE_SECONDS
+        self.broker.time_has_passed()
+
+    async def _give_way(self) -> None:
+        """Between two requests: wait for a client that does not read, and let others have their turn."""
+        if self._outbox.crowded or trio.current_time() > self._slice_end:
+            self._outbox.uncork()
+            await self._outbox.room()
+            await trio.lowlevel.checkpoint()
+            self._begin_slice()
 
     # --- answering --------------------------------------------------------------------------------------------------
 
@@ -172,17 +166,43 @@ class Connection:
         if isinstance(outcome, bytes):
             self._answer(outcome, context)
         else:
-            self._nursery.start_soon(self._complete_one, outcome, context)
+            self._nursery.start_soon(self._complete, outcome, context)
 
-    def _take_batch(self, batch: jsonrpc.Batch) -> None:
+    async def _complete(self, waiting: Waiting, context: Call) -> None:
+        try:
+            self._answer(await waiting.answer(), context)
+        finally:
+            self._unfinished.leave(waiting.entry)
+
+    async def _take_batch(self, batch: jsonrpc.Batch) -> None:
         context = Call(self)
-        outcomes = [self._begin(call, context) for call in batch.calls]
-        if all(isinstance(outcome, bytes) for outcome in outcomes):
-            self._answer(jsonrpc.encode_batch([o for o in outcomes if isinstance(o, bytes) and o]), context)
+        answers = BatchAnswer(len(batch.calls))
+        for place, call in enumerate(batch.calls):
+            outcome = answers.refuse(call) or self._begin(call, context)
+            if isinstance(outcome, bytes):
+                answers.put(place, call, outcome)
+            else:
+                answers.waiting.append((place, call, outcome))
+            await self._give_way()
+        if answers.waiting:
+            self._nursery.start_soon(self._complete_batch, answers, context)
         else:
-            self._nursery.start_soon(self._complete_batch, outcomes, context)
+            self._answer(answers.encode(), context)
 
-    def _begin(self, call: jsonrpc.Call, context: Call) -> bytes | Awaitable[bytes]:
+    async def _complete_batch(self, answers: BatchAnswer, context: Call) -> None:
+        async def complete(place: int, call: jsonrpc.Call, waiting: Waiting) -> None:
+            answers.put(place, call, await waiting.answer())
+
+        try:
+            async with trio.open_nursery() as nursery:
+                for some in answers.waiting:
+                    nursery.start_soon(complete, *some)
+            self._answer(answers.encode(), context)
+        finally:
+            for _, _, waiting in answers.waiting:
+                self._unfinished.leave(waiting.entry)
+
+    def _begin(self, call: jsonrpc.Call, context: Call) -> bytes | Waiting:
         """The answer to a call, empty if it wants none, or what will become the answer.
 
         Whatever decides on the order of things (numbers of jobs, say) happens here, in the order of the calls.
@@ -204,58 +224,18 @@ class Connection:
                 except errors.RemoteError as exc:
                     return jsonrpc.encode_error(identity, exc)
                 if isinstance(outcome, Pending):
-                    self._count += 1
-                    return self._watch(identity, outcome.rest)
-                return jsonrpc.encode_result(identity, outcome)
+                    return Waiting(self._unfinished, identity, outcome.rest)
+                return encode_answer(identity, outcome)
 
     def _call(self, name: str, params: bytes, context: Call) -> Outcome:
         method = METHODS.get(name)
         if method is None:
             raise errors.MethodNotFound(f"no method {name!r}")
-        if self._count >= MAX_UNFINISHED:
+        if len(self._unfinished) >= MAX_UNFINISHED:
             raise errors.TooLarge(f"{MAX_UNFINISHED} requests are unfinished on this connection; wait for some")
         typed = jsonrpc.decode_params(params, method.params, method.positional)
-        with _translated(name):
+        with translated(name):
             return method.handler(context, typed)
-
-    async def _watch(self, identity: bytes, outcome: Awaitable[object]) -> bytes:
-        """Wait for an outcome, within a scope that `$/cancelRequest` can cancel."""
-        scope = trio.CancelScope()
-        scopes = self._unfinished.setdefault(identity, [])
-        scopes.append(scope)
-        try:
-            with scope, _translated("a request"):
-                return jsonrpc.encode_result(identity, await outcome)
-            return jsonrpc.encode_error(identity, self._why_cancelled())
-        except errors.RemoteError as exc:
-            return jsonrpc.encode_error(identity, exc)
-        finally:
-            scopes.remove(scope)
-            if not scopes:
-                self._unfinished.pop(identity, None)
-            self._count -= 1
-
-    def _why_cancelled(self) -> errors.RemoteError:
-        if self._refused:
-            return errors.ShuttingDown("the broker is shutting down; ask again, the next one will know")
-        return errors.RequestCancelled("the request was cancelled; its job was not")
-
-    async def _complete_one(self, outcome: Awaitable[bytes], context: Call) -> None:
-        self._answer(await outcome, context)
-        self._note_idle()
-
-    async def _complete_batch(self, outcomes: list[bytes | Awaitable[bytes]], context: Call) -> None:
-        answers: list[bytes] = [outcome if isinstance(outcome, bytes) else b"" for outcome in outcomes]
-
-        async def complete(place: int, outcome: Awaitable[bytes]) -> None:
-            answers[place] = await outcome
-
-        async with trio.open_nursery() as nursery:
-            for place, outcome in enumerate(outcomes):
-                if not isinstance(outcome, bytes):
-                    nursery.start_soon(complete, place, outcome)
-        self._answer(jsonrpc.encode_batch([answer for answer in answers if answer]), context)
-        self._note_idle()
 
     def _answer(self, answer: bytes, context: Call | None = None) -> None:
         if answer:
@@ -268,10 +248,6 @@ class Connection:
         """Keep notifications of that job back until the call that started it is answered."""
         self._held.setdefault(job, [])
 
-    def _note_idle(self) -> None:
-        if not self._count:
-            self._idle.set()
-
     def _take_notification(self, method: str, params: bytes, identity: bytes) -> None:
         """Notifications are few, and unknown ones are ignored (editors.md S13)."""
         if method == "exit":
@@ -281,5 +257,4 @@ class Connection:
                 given = bytes(jsonrpc.decode_params(params, _CANCEL).id)
             except errors.InvalidParams:
                 return
-            for scope in self._unfinished.get(given if given != b"null" else identity, ()):
-                scope.cancel()
+            self._unfinished.cancel(given if given != b"null" else identity)

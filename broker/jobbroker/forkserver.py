@@ -42,7 +42,7 @@ def main(channel: int) -> None:
         if not message:
             return
         for _, _, data in ancillary:
-            given = int.from_bytes(data[:4], "little")
+            given = int.from_bytes(data[:4], sys.byteorder)
             fork_shim(server, given)
             os.close(given)
 

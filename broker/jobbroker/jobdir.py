@@ -98,7 +98,7 @@ class JobDirectories:
             OSError: there is none.
             DamagedRecord: there is something else.
         """
-        with self.opened(name) as directory, _opened(directory, os.O_RDWR) as descriptor:
+        with self.opened(name) as directory, _opened(directory, os.O_RDONLY) as descriptor:
             locked = claim.is_held(descriptor)
             head, lines = record.decode(_read_all(descriptor))
             return Reading(head, lines, locked)

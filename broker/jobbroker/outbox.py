@@ -64,22 +64,25 @@ class Outbox:
         self.broken = True
         self._unsent.clear()
         self._more.set()
-        self._less.set()
+        self._tell_less()
         try:
             self._socket.shutdown(socket.SHUT_RDWR)  # wakes the reader too
         except OSError:
             pass
 
+    @property
+    def crowded(self) -> bool:
+        """Whether so much is unsent that nothing more should be asked for."""
+        return len(self._unsent) > PLENTY
+
     async def room(self) -> None:
         """Wait until the client has read enough to be asked for more."""
-        while len(self._unsent) > PLENTY and not self.broken:
-            self._less = trio.Event()
+        while self.crowded and not self.broken:
             await self._less.wait()
 
     async def flushed(self) -> None:
         """Wait until all is sent, or cannot be."""
         while self._unsent and not self.broken:
-            self._less = trio.Event()
             await self._less.wait()
 
     async def run(self) -> None:
@@ -89,10 +92,14 @@ class Outbox:
             while self._unsent and not self.broken:
                 await trio.lowlevel.wait_writable(self._socket)
                 self._send()
-                self._less.set()
+                self._tell_less()
             self._more = trio.Event()
             if self.broken:
                 return
+
+    def _tell_less(self) -> None:
+        self._less.set()
+        self._less = trio.Event()
 
     def _send(self) -> None:
         try:

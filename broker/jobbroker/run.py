@@ -287,15 +287,26 @@ class Run:
             self.end_unspawned(SpawnFailed(b"internal", 0))
             return
         self.tell(b"L", b"internal", wall_ms(), mono_ms())
+        self.kill(self.family)
+        self.end(self.family)
+
+    def kill(self, family: Family) -> None:
+        """Kill the job at once, by the barest means; its leader must end, the rest may prove unkillable."""
         give_up = mono_ms() + ladder.KILL_PATIENCE_MS
         pause = KILL_PAUSE_MS
-        self.family.look()
-        while self.family.status is None or (not self.family.alone and mono_ms() < give_up):
-            tree.kill_round(self.shim.pid)
+        while True:
+            try:
+                tree.kill_round(self.shim.pid)
+                family.look()
+                if family.alone or (family.status is not None and mono_ms() >= give_up):
+                    return
+            except (
+                OSError,
+                MemoryError,
+            ):  # perhaps the very fault that brought us here: nothing is true before it passes
+                pass
             time.sleep(pause / 1000)
             pause = min(2 * pause, 1000)
-            self.family.look()
-        self.end(self.family)
 
     # --- saying so --------------------------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ from jobclient.protocol.errors import InvalidParams, InvalidState, NotDelivered
 from jobclient.protocol.wire import Target
 
 if TYPE_CHECKING:
-    from jobbroker.supervision import Attendance
+    from jobbroker.attendance import Attendance
 
 _PROCESS_GROUP = 1 << 2  # PIDFD_SIGNAL_PROCESS_GROUP, Linux 6.9
 

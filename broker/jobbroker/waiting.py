@@ -25,8 +25,6 @@ class Waiter:
         self.stopped = {job.id for job in jobs if job.status == "stopped"}
         self._one = content_with_one
         self._over = trio.Event()
-        if self.over:
-            self._over.set()
 
     @property
     def content(self) -> bool:
@@ -53,8 +51,10 @@ class Waiter:
             self._over.set()
 
     async def wait(self) -> None:
-        """Until it is over."""
-        await self._over.wait()
+        """Until it is over: a job that was stopped only for a moment is waited for on."""
+        while not self.over:
+            self._over = trio.Event()
+            await self._over.wait()
 
 
 class WaitingRoom:

@@ -9,7 +9,7 @@ import os
 from time import monotonic, sleep
 
 from jobclient import paths, raw
-from jobclient.protocol import errors
+from jobclient.protocol.failure import ConnectionLost, JobBrokerError, RemoteError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,6 +32,9 @@ REPEATABLE = frozenset(
     }
 )  # fmt: skip
 """Requests that may be sent again when the connection was lost before the answer: they cannot happen twice."""
+
+SHUTTING_DOWN, TIMED_OUT = "shutting_down", "timeout"
+"""Kinds of `RemoteError`, by name: their classes are loaded only when there is one."""
 
 _SHORT = 1.0
 _MAX_SHORT = 5
@@ -86,7 +89,7 @@ class Link:
             VersionMismatch: one answers, in another version of the protocol.
         """
         if self._pid != os.getpid():
-            raise errors.JobBrokerError("this client was made before a fork  -> make a new one in the new process")
+            raise JobBrokerError("this client was made before a fork  -> make a new one in the new process")
         if self._connection is None:
             self._connection = self._connect(self.deadline())
             self._connected_at = monotonic()
@@ -115,30 +118,29 @@ class Link:
             connection = self.connection()
             try:
                 return connection.request(method, _as_of_now(method, params, begun), deadline)
-            except errors.ShuttingDown:
-                if method == "broker/shutdown":
-                    raise
-                self.leave(connection)
-            except errors.ConnectionLost as exc:
+            except ConnectionLost as exc:
                 self.lost(exc)
                 if method not in REPEATABLE:
                     raise
-            except errors.RemoteError as exc:
-                if isinstance(exc, errors.TimedOut):
+            except RemoteError as exc:
+                if exc.kind == SHUTTING_DOWN and method != "broker/shutdown":
+                    self.leave(connection)
+                    continue
+                if exc.kind == TIMED_OUT:
                     self.close()  # the answer may still come, and would be in the way
                 raise
             except BaseException:
                 self.close()
                 raise
 
-    def batch(self, calls: Sequence[Call], *, patience: float | None = 0.0) -> list[Message | errors.RemoteError]:
+    def batch(self, calls: Sequence[Call], *, patience: float | None = 0.0) -> list[Message | RemoteError]:
         """Call many methods at once; results and errors in order. Repeated as a whole if all of it may be."""
         deadline = None if patience is None else monotonic() + self._timeout + patience
         while True:
             connection = self.connection()
             try:
                 return connection.batch(calls, deadline)
-            except errors.ConnectionLost as exc:
+            except ConnectionLost as exc:
                 self.lost(exc)
                 if not all(method in REPEATABLE for method, _ in calls):
                     raise
@@ -146,7 +148,7 @@ class Link:
                 self.close()
                 raise
 
-    def lost(self, error: errors.ConnectionLost) -> None:
+    def lost(self, error: ConnectionLost) -> None:
         """Give up a connection that broke, so that the next request makes another.
 
         Raises:
@@ -171,13 +173,15 @@ class Link:
         try:
             while True:
                 connection.fill(deadline)
-        except (errors.ConnectionLost, errors.TimedOut) as exc:
-            self.lost(errors.ConnectionLost(str(exc)))
+        except (ConnectionLost, RemoteError) as exc:
+            self.lost(ConnectionLost(str(exc)))
 
     def _connect(self, deadline: float) -> raw.RawConnection:
         try:
             return raw.greet(paths.socket_path(self.instance), deadline)
-        except (OSError, errors.ConnectionLost, errors.ShuttingDown, errors.TimedOut):
+        except (OSError, ConnectionLost, RemoteError) as exc:
+            if isinstance(exc, RemoteError) and exc.kind not in (SHUTTING_DOWN, TIMED_OUT):
+                raise
             from jobclient import launch  # subprocess and all that; not on the way to a broker that runs
 
             return launch.reach(self.instance, deadline, may_start=self._autospawn and launch.allowed())

@@ -9,9 +9,9 @@ import os
 from time import monotonic
 
 from jobclient import paths, rawjson
-from jobclient.protocol import errors
+from jobclient.protocol import PROTOCOL_VERSION
+from jobclient.protocol.failure import ConnectionLost, RemoteError
 from jobclient.protocol.framing import MAX_MESSAGE, LineReader, Oversized
-from jobclient.protocol.version import PROTOCOL_VERSION
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ class RawConnection:
         finally:
             self._inbox[:0] = kept
 
-    def batch(self, calls: Sequence[Call], deadline: float | None = None) -> list[Message | errors.RemoteError]:
+    def batch(self, calls: Sequence[Call], deadline: float | None = None) -> list[Message | RemoteError]:
         """Call many methods at once; results and errors in the order of the calls.
 
         Sent as one array, or as several where one would be over the limit of a message.
@@ -144,7 +144,7 @@ class RawConnection:
             received = self.receive(deadline)
             while not isinstance(received, list):
                 if received.get("id", 0) is None:  # the array as a whole was refused
-                    raise errors.from_wire(received["error"])
+                    result_of(received)
                 received = self.receive(deadline)
             answers.update((answer.get("id"), answer) for answer in received)
         return [_outcome(answers.get(identity)) for identity in range(first, first + len(calls))]
@@ -172,21 +172,21 @@ class RawConnection:
             self._socket.settimeout(_left(deadline))
             chunk = self._socket.recv(READ)
         except (TimeoutError, BlockingIOError):
-            raise errors.TimedOut("the broker has not answered in time") from None
+            raise _timed_out("the broker has not answered in time") from None
         except OSError as exc:
-            raise errors.ConnectionLost(f"the connection broke: {exc.strerror or exc}") from exc
+            raise ConnectionLost(f"the connection broke: {exc.strerror or exc}") from exc
         if not chunk:
-            raise errors.ConnectionLost(self._last_words())
+            raise ConnectionLost(self._last_words())
         for line in self._reader.feed(chunk):
             self._take(line)
 
     def _take(self, line: bytes | Oversized) -> None:
         if isinstance(line, Oversized):
-            raise errors.TooLarge(f"the broker sent a message of more than {MAX_MESSAGE} bytes")
+            raise _too_large(f"the broker sent a message of more than {MAX_MESSAGE} bytes")
         try:
             message: Message = rawjson.decode(line)
         except rawjson.BadJson as exc:
-            raise errors.ConnectionLost(f"what came from the socket is no broker's: {exc}") from exc
+            raise ConnectionLost(f"what came from the socket is no broker's: {exc}") from exc
         self._inbox.append(message)
         if line[:1] == b"{" and message.get("method") == FAREWELL:
             self.farewell = message["params"]
@@ -200,7 +200,7 @@ class RawConnection:
         self._last_id += 1
         line = rawjson.encode({"jsonrpc": "2.0", "id": self._last_id, "method": method, "params": params})
         if len(line) > MAX_MESSAGE:
-            raise errors.TooLarge(f"{method}: {len(line)} bytes are over the limit of {MAX_MESSAGE} for one message")
+            raise _too_large(f"{method}: {len(line)} bytes are over the limit of {MAX_MESSAGE} for one message")
         return line
 
     def _send(self, line: bytes, deadline: float | None) -> None:
@@ -208,9 +208,9 @@ class RawConnection:
             self._socket.settimeout(_left(deadline))
             self._socket.sendall(line + b"\n")
         except (TimeoutError, BlockingIOError):
-            raise errors.TimedOut("the broker does not read what is sent to it") from None
+            raise _timed_out("the broker does not read what is sent to it") from None
         except OSError as exc:
-            raise errors.ConnectionLost(f"the connection broke: {exc.strerror or exc}") from exc
+            raise ConnectionLost(f"the connection broke: {exc.strerror or exc}") from exc
 
 
 def greet(path: str, deadline: float | None) -> RawConnection:
@@ -223,11 +223,10 @@ def greet(path: str, deadline: float | None) -> RawConnection:
     connection = RawConnection(path, deadline)
     try:
         check_version(connection.request("broker/ping", deadline=deadline))
-    except errors.MethodNotFound as exc:
+    except BaseException as exc:
         connection.close()
-        raise _mismatch("another protocol") from exc
-    except BaseException:
-        connection.close()
+        if isinstance(exc, RemoteError) and exc.kind == "method_not_found":
+            raise _mismatch("another protocol") from exc
         raise
     return connection
 
@@ -241,24 +240,19 @@ def check_version(ping: Message) -> None:
 def result_of(answer: Message) -> Message:
     """The result an answer carries, or its error raised."""
     if "error" in answer:
-        raise errors.from_wire(answer["error"])
+        from jobclient.protocol.errors import from_wire
+
+        raise from_wire(answer["error"])
     result: Message = answer["result"]
     return result
 
 
-def _mismatch(spoken: str) -> errors.VersionMismatch:
-    return errors.VersionMismatch(
-        f"the broker speaks {spoken}, this client needs protocol {PROTOCOL_VERSION}"
-        "  -> jobctl broker restart (running jobs keep running)"
-    )
-
-
-def _outcome(answer: Message | None) -> Message | errors.RemoteError:
+def _outcome(answer: Message | None) -> Message | RemoteError:
     if answer is None:
-        return errors.InternalError("the broker left a call of a batch unanswered")
+        return RemoteError("the broker left a call of a batch unanswered")
     try:
         return result_of(answer)
-    except errors.RemoteError as exc:
+    except RemoteError as exc:
         return exc
 
 
@@ -278,3 +272,27 @@ def _arrays(texts: Sequence[bytes]) -> list[bytes]:
 def _left(deadline: float | None) -> float | None:
     """Seconds until the deadline, as a socket's timeout; 0 would mean "do not wait at all"."""
     return None if deadline is None else max(deadline - monotonic(), 0.001)
+
+
+# Errors are made with the classes for them loaded only now; see `protocol.failure`.
+
+
+def _timed_out(what: str) -> RemoteError:
+    from jobclient.protocol.errors import TimedOut
+
+    return TimedOut(what)
+
+
+def _too_large(what: str) -> RemoteError:
+    from jobclient.protocol.errors import TooLarge
+
+    return TooLarge(what)
+
+
+def _mismatch(spoken: str) -> RemoteError:
+    from jobclient.protocol.errors import VersionMismatch
+
+    return VersionMismatch(
+        f"the broker speaks {spoken}, this client needs protocol {PROTOCOL_VERSION}"
+        "  -> jobctl broker restart (running jobs keep running)"
+    )

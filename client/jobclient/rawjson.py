@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-from jobclient.protocol.errors import InvalidParams
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -74,6 +72,8 @@ def encode(value: object) -> bytes:
     try:
         return _to_text(value).encode()
     except UnicodeEncodeError as exc:
+        from jobclient.protocol.errors import InvalidParams
+
         piece = exc.object[max(0, exc.start - 20) : exc.end + 20]
         raise InvalidParams(f"not UTF-8: {piece!r}") from None
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-from jobclient.protocol.errors import JobBrokerError
+from jobclient.protocol.failure import JobBrokerError
 from jobclient.raw import text
 
 TYPE_CHECKING = False

@@ -68,7 +68,7 @@ def task_spooler() -> float:
     """The same jobs through tsp, its server included, output to files."""
     with tempfile.TemporaryDirectory() as folder:
         env = {**os.environ, "TMPDIR": folder, "TS_SOCKET": f"{folder}/socket"}
-        own = {pid for pid in descendants(os.getpid())}
+        own = set(descendants(os.getpid()))
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         script = f"tsp -S 2; for i in $(seq {JOBS}); do tsp true; done >/dev/null; tsp -w"
         subprocess.run(["sh", "-c", script], env=env, check=True, stdout=subprocess.DEVNULL)

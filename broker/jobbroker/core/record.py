@@ -36,7 +36,18 @@ UNBEGUN, LIVE, ENDED, UNSPAWNED, NEVER, UNKNOWN, ORPHANED, REBOOTED, DAMAGED = (
 )
 VERDICTS = (UNBEGUN, LIVE, ENDED, UNSPAWNED, NEVER, UNKNOWN, ORPHANED, REBOOTED, DAMAGED)
 
-_ARITY = {b"A": 4, b"S": 5, b"F": 3, b"T": 2, b"C": 2, b"L": 3, b"X": 8, b"N": 2}
+# The most digits of each field, 0 for one that is no number: what is longer overflows somewhere on the way.
+_PID, _CODE, _BIG = 7, 5, 18
+_SHAPES = {
+    b"A": (_PID, _BIG, 0, 0),
+    b"S": (_PID, _BIG, 0, _BIG, _BIG),
+    b"F": (0, _CODE, _BIG),
+    b"T": (_BIG, _BIG),
+    b"C": (_BIG, _BIG),
+    b"L": (0, _BIG, _BIG),
+    b"X": (_CODE, _BIG, _BIG, _BIG, _BIG, _BIG, _BIG, 0),
+    b"N": (0, _BIG),
+}
 
 
 class DamagedRecord(ValueError):
@@ -144,9 +155,17 @@ def decode_lines(data: bytes) -> list[Line]:
     lines: list[Line] = []
     for text in data.split(b"\n")[:-1]:
         letter, *fields = text.split(b" ")
-        if _ARITY.get(letter) == len(fields):
+        if _fits(fields, _SHAPES.get(letter)):
             lines.append(Line(letter, fields))
     return lines
+
+
+def _fits(fields: list[bytes], shape: tuple[int, ...] | None) -> bool:
+    """Whether the fields are as many as they should be, and numbers where they should be."""
+    if shape is None or len(fields) != len(shape):
+        return False
+    pairs = zip(fields, shape, strict=True)
+    return all(not digits or (field.isdigit() and len(field) <= digits) for field, digits in pairs)
 
 
 def last(lines: list[Line], letter: bytes) -> Line | None:

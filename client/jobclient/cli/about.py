@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from jobclient.cli import exits, main
 from jobclient.cli.options import Option, UsageError, Verb, help_text
-from jobclient.protocol.version import PROTOCOL_VERSION
+from jobclient.protocol import PROTOCOL_VERSION
 from jobclient.version import __version__
 
 TYPE_CHECKING = False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from jobclient.cli import exits, references, words
 from jobclient.cli.options import Option, Verb
-from jobclient.protocol import errors
+from jobclient.protocol.failure import RemoteError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,7 +33,9 @@ def _cancelled(answer: Message) -> str:
     job = answer["job"]
     if answer["survivors"]:
         left = ", ".join(map(str, answer["survivors"]))
-        raise errors.NotDelivered(f"{words.title(job)}: processes {left} could not be killed")
+        from jobclient.protocol.errors import NotDelivered
+
+        raise NotDelivered(f"{words.title(job)}: processes {left} could not be killed")
     if not answer["changed"] and not words.is_live(job):
         return f"{words.title(job)}  had already ended: {words.end(job)}"
     return f"{words.title(job)}  {words.state(job)}"
@@ -79,22 +81,22 @@ def _each(
     patience: float | None = 0.0,
 ) -> int:
     """Do the same to every job named, all at once; one that fails keeps no other from being tried."""
-    failures: list[errors.RemoteError] = []
+    failures: list[RemoteError] = []
     calls: list[Call] = []
     for reference in given.operands:
         try:
             calls.append((method, {**params, "id": references.resolve(link, reference)}))
-        except errors.JobNotFound as exc:
+        except RemoteError as exc:
             failures.append(exc)
     for answer in _call(link, calls, patience):
         try:
-            if isinstance(answer, errors.RemoteError):
+            if isinstance(answer, RemoteError):
                 raise answer
             if given.has("json"):
                 console.json(answer)
             elif line := tell(answer):
                 console.print(line)
-        except errors.RemoteError as exc:
+        except RemoteError as exc:
             failures.append(exc)
     for failure in failures:
         console.note(exits.advice(failure))
@@ -103,12 +105,12 @@ def _each(
     return exits.of_error(failures[0]) if len(given.operands) == 1 else exits.FAILED
 
 
-def _call(link: Link, calls: list[Call], patience: float | None) -> list[Message | errors.RemoteError]:
+def _call(link: Link, calls: list[Call], patience: float | None) -> list[Message | RemoteError]:
     if len(calls) != 1:
         return link.batch(calls, patience=patience)
     try:
         return [link.request(*calls[0], patience=patience)]
-    except errors.RemoteError as exc:
+    except RemoteError as exc:
         return [exc]
 
 

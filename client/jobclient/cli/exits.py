@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jobclient.protocol import errors
+from jobclient.protocol.failure import BrokerUnavailable, ConnectionLost, JobBrokerError, RemoteError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,35 +30,35 @@ run, wait, result --exit, output -f --exit: as the job
   126, 127   the command could not be executed, was not found
   128+n      signal n ended the job (143 after cancel, 137 if it took SIGKILL)"""
 
-_BY_ERROR: tuple[tuple[type[errors.JobBrokerError], int], ...] = (
-    (errors.JobNotFound, NO_JOB),
-    (errors.AmbiguousReference, NO_JOB),
-    (errors.InvalidState, WRONG_STATE),
-    (errors.ResultUnavailable, WRONG_STATE),
-    (errors.JobsActive, WRONG_STATE),
-    (errors.BrokerUnavailable, NO_BROKER),
-    (errors.ConnectionLost, NO_BROKER),
-    (errors.VersionMismatch, NO_BROKER),
-)
-
-_ADVICE: dict[type[errors.JobBrokerError], str] = {
-    errors.JobNotFound: "jobctl list -a",
-    errors.ConnectionLost: "jobctl broker logs",
-    errors.InternalError: "jobctl broker logs",
-    errors.StoreUnavailable: "jobctl broker status",
-    errors.JobsActive: "jobctl list",
+_BY_KIND = {
+    "job_not_found": NO_JOB,
+    "ambiguous_reference": NO_JOB,
+    "invalid_state": WRONG_STATE,
+    "result_unavailable": WRONG_STATE,
+    "jobs_active": WRONG_STATE,
+    "version_mismatch": NO_BROKER,
+}
+_ADVICE = {
+    "job_not_found": "jobctl list -a",
+    "internal": "jobctl broker logs",
+    "store_unavailable": "jobctl broker status",
+    "jobs_active": "jobctl list",
 }
 
 
-def of_error(error: errors.JobBrokerError) -> int:
+def of_error(error: JobBrokerError) -> int:
     """The code an ordinary verb ends with after that error."""
-    return next((code for kind, code in _BY_ERROR if isinstance(error, kind)), FAILED)
+    if isinstance(error, RemoteError):
+        return _BY_KIND.get(error.kind, FAILED)
+    return NO_BROKER if isinstance(error, BrokerUnavailable | ConnectionLost) else FAILED
 
 
-def advice(error: errors.JobBrokerError) -> str:
+def advice(error: JobBrokerError) -> str:
     """The error's text, with the next command to type where there is one and the text does not name it."""
     text = str(error)
-    command = _ADVICE.get(type(error))
+    command = _ADVICE.get(error.kind) if isinstance(error, RemoteError) else None
+    if isinstance(error, ConnectionLost):
+        command = "jobctl broker logs"
     return f"{text}  -> {command}" if command and " -> " not in text else text
 
 

@@ -11,7 +11,8 @@ import time
 
 from jobclient.cli import words
 from jobclient.cli.console import ERR, OUT, write
-from jobclient.protocol import errors
+from jobclient.link import SHUTTING_DOWN
+from jobclient.protocol.failure import ConnectionLost, RemoteError
 from jobclient.raw import result_of, unbase64
 
 TYPE_CHECKING = False
@@ -64,10 +65,11 @@ class Follower:
             try:
                 if not self._step():
                     return None
-            except errors.ShuttingDown:
-                if self._on is not None:
-                    self._link.leave(self._on)
-            except errors.ConnectionLost as exc:
+            except RemoteError as exc:
+                if exc.kind != SHUTTING_DOWN or self._on is None:
+                    raise
+                self._link.leave(self._on)
+            except ConnectionLost as exc:
                 self._link.lost(exc)
         ended: Job = self._link.request("job/wait", {"ids": [self._job["id"]]}, patience=None)["jobs"][0]
         return ended

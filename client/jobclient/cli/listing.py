@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from jobclient import surroundings
 from jobclient.cli import words
 from jobclient.cli.options import Option, UsageError, Verb
 from jobclient.cli.render import Cell, escape
@@ -15,7 +14,7 @@ if TYPE_CHECKING:
     from jobclient.link import Link
 
 ENDED_SHOWN = 10
-_LOOK_AT = 100
+_LOOK_AT = 50
 """The broker lists by start; so many ended jobs are looked at to find those that ended last."""
 _PAGE = 500
 _HEADER = ("ID", "NAME", "STATE", "AGE", "ENDED", "COMMAND")
@@ -59,7 +58,9 @@ def _filter(given: Given) -> dict[str, object]:
     if given.has("name"):
         wanted["name"] = given.text("name")
     if given.has("here"):
-        wanted["cwd"] = surroundings.directory()
+        from jobclient.surroundings import directory
+
+        wanted["cwd"] = directory()
     return wanted
 
 

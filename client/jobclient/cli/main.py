@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 
@@ -10,7 +11,7 @@ from jobclient.cli.console import OUT, Console
 from jobclient.cli.options import Given, Option, UsageError, Verb, help_text, parse
 from jobclient.link import Link
 from jobclient.paths import DEFAULT_INSTANCE, BadInstanceName
-from jobclient.protocol.errors import JobBrokerError
+from jobclient.protocol.failure import JobBrokerError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,10 +51,9 @@ _LEADING = Verb("", _nothing, "", "VERB...", Option("--version", "", "print the 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `jobctl` with these words, by default those of the command line; returns the exit code."""
-    words = list(sys.argv[1:] if argv is None else argv)
     given = Given()
     try:
-        return _run(words, given)
+        return _run(list(sys.argv[1:] if argv is None else argv), given)
     except BrokenPipeError:
         _forget_stdout()
         return exits.BROKEN_PIPE
@@ -66,6 +66,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as exc:  # noqa: BLE001  # a fault of ours ends in a sentence, not in a traceback
         what = f"a fault of jobctl's own: {type(exc).__name__}: {exc}"
         return _fail(f"{what}  -> JOBBROKER_DEBUG=1 shows where", exits.FAILED, given)
+    finally:
+        if argv is None:
+            gc.freeze()  # the process ends: searching all it loaded for garbage would take as long as the request did
 
 
 def _run(words: list[str], given: Given) -> int:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from jobclient import surroundings
-from jobclient.protocol import errors
+from jobclient.protocol.failure import RemoteError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,11 +23,14 @@ def resolve(link: Link, reference: str) -> str:
     back = _back(reference)
     if back is None:
         return reference
-    here = surroundings.directory()
+    from jobclient.protocol.errors import JobNotFound
+    from jobclient.surroundings import directory
+
+    here = directory()
     jobs: list[Job] = link.request("job/list", {"cwd": here, "limit": back})["jobs"]
     if len(jobs) < back:
         count = f"only {len(jobs)}" if jobs else "no"
-        raise errors.JobNotFound(f"no job matches {reference!r}: {count} job was started from {here!r}")
+        raise JobNotFound(f"no job matches {reference!r}: {count} job was started from {here!r}")
     return jobs[back - 1]["id"]
 
 
@@ -40,14 +42,14 @@ def _back(reference: str) -> int | None:
     return back if 0 < back <= _MAX_BACK else None
 
 
-def look_up(link: Link, references: Sequence[str], *, env: bool = False) -> list[Job | errors.RemoteError]:
+def look_up(link: Link, references: Sequence[str], *, env: bool = False) -> list[Job | RemoteError]:
     """Each job as it is now, or why there is none."""
-    found: list[Job | errors.RemoteError] = []
-    known: list[str | errors.RemoteError] = [_try(link, reference) for reference in references]
+    found: list[Job | RemoteError] = []
+    known: list[str | RemoteError] = [_try(link, reference) for reference in references]
     answers = iter(link.batch([("job/get", {"id": each, "env": env}) for each in known if isinstance(each, str)]))
     for each in known:
         answer = next(answers) if isinstance(each, str) else each
-        found.append(answer if isinstance(answer, errors.RemoteError) else answer["job"])
+        found.append(answer if isinstance(answer, RemoteError) else answer["job"])
     return found
 
 
@@ -59,14 +61,14 @@ def all_of(link: Link, references: Sequence[str]) -> list[Job]:
     """
     jobs: list[Job] = []
     for found in look_up(link, references):
-        if isinstance(found, errors.RemoteError):
+        if isinstance(found, RemoteError):
             raise found
         jobs.append(found)
     return jobs
 
 
-def _try(link: Link, reference: str) -> str | errors.RemoteError:
+def _try(link: Link, reference: str) -> str | RemoteError:
     try:
         return resolve(link, reference)
-    except errors.JobNotFound as exc:
+    except RemoteError as exc:
         return exc

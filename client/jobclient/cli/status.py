@@ -7,7 +7,7 @@ from jobclient.cli.console import ERR, OUT, write
 from jobclient.cli.options import Option, Verb
 from jobclient.cli.quantities import limit, size
 from jobclient.cli.render import escape, paint, quote
-from jobclient.protocol import errors
+from jobclient.protocol.failure import RemoteError
 from jobclient.raw import unbase64, untext
 
 TYPE_CHECKING = False
@@ -24,7 +24,7 @@ def status(given: Given, link: Link, console: Console) -> int:
     """Print jobs in full."""
     code = exits.OK
     for found in references.look_up(link, given.operands, env=given.has("env")):
-        if isinstance(found, errors.RemoteError):
+        if isinstance(found, RemoteError):
             console.note(exits.advice(found))
             code = exits.of_error(found) if len(given.operands) == 1 else exits.FAILED
         elif given.has("json"):
@@ -85,8 +85,8 @@ def result(given: Given, link: Link, console: Console) -> int:
     reference = references.resolve(link, given.operands[0])
     try:
         answer = link.request("job/result", {"id": reference})
-    except errors.ResultUnavailable:
-        if not given.has("exit"):
+    except RemoteError as exc:
+        if exc.kind != "result_unavailable" or not given.has("exit"):
             raise
         return _exit_without_result(references.all_of(link, [reference])[0], console)
     if given.has("json"):
@@ -103,7 +103,9 @@ def result(given: Given, link: Link, console: Console) -> int:
 
 def _exit_without_result(job: Job, console: Console) -> int:
     if words.is_live(job):
-        raise errors.InvalidState(f"{words.title(job)} {words.end(job)}  -> jobctl wait {job['id']}")
+        from jobclient.protocol.errors import InvalidState
+
+        raise InvalidState(f"{words.title(job)} {words.end(job)}  -> jobctl wait {job['id']}")
     console.note(f"{words.title(job)} {words.end(job)}  -> jobctl output {job['id']}")
     return exits.of_job(job)
 

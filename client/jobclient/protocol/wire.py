@@ -1,7 +1,7 @@
 """What travels: a job as clients see it, and the parameters and result of every method.
 
-Wire names are camelCase. Unknown members of parameters are refused, so that no client believes in an option this broker
-lacks; results may grow, so clients ignore what they do not know. A member that is null is the same as an absent one.
+Python names are snake_case, wire names camelCase. A member that is null is absent. Unknown members of parameters are
+refused, lest a client believe in an option this broker does not have; of results, clients ignore what they do not know.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from jobclient.protocol.version import PROTOCOL_VERSION as PROTOCOL_VERSION
+from jobclient.protocol import PROTOCOL_VERSION as PROTOCOL_VERSION
 
 MAX_NUMBER = 10**14
 """The most a parameter may ask for: every client's JSON keeps it exact, and our clocks, sums and store take it."""
@@ -99,10 +99,6 @@ class Result(Struct, kw_only=True, rename="camel"):
 
 class Nothing(Params):
     """No parameters."""
-
-
-class Anything(Struct):
-    """Parameters that do not matter: whatever an editor sends along is ignored."""
 
 
 class Done(Result):
