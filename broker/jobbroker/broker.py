@@ -361,10 +361,11 @@ class Broker:
                 self.cancel_soon(name, "disconnect")
 
     def cancel_soon(self, name: str, reason: wire.Reason) -> None:
-        """Cancel a job without waiting for it."""
-        self._nursery.start_soon(self._cancel_quietly, name, reason)
+        """Begin to cancel a job."""
+        self._nursery.start_soon(self.cancel_quietly, name, reason)
 
-    async def _cancel_quietly(self, name: str, reason: wire.Reason) -> None:
+    async def cancel_quietly(self, name: str, reason: wire.Reason) -> None:
+        """Cancel a job that nobody waits for."""
         snapshot = self.table.get(name)
         if snapshot is None:
             return

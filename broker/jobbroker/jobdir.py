@@ -63,6 +63,11 @@ class JobDirectories:
             return False
         return True
 
+    def holds_at_most(self, name: str, entry: str) -> bool:
+        """Whether there is nothing in it, or nothing but that."""
+        with self.opened(name) as directory:
+            return set(os.listdir(directory)) <= {entry}
+
     def create(self, head: record.Head) -> None:
         """Make the directory and its record with room for every line to come; nothing is left behind on failure.
 

@@ -45,6 +45,12 @@ def start() -> None:
     root.propagate = False
 
 
+def fault(exc: Exception) -> None:
+    """The broker ends by a fault of its own: say all there is to say."""
+    start()
+    logging.getLogger("jobbroker").critical("the broker ends by a fault of its own", exc_info=exc)
+
+
 def _rotate(path: str) -> None:
     for number in range(KEEP, 0, -1):
         older = f"{path}.{number}"

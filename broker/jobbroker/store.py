@@ -181,6 +181,12 @@ class Store:
         if self._writing is None:  # else a thread still hangs in it
             self._writer.close()
 
+    def abandon(self) -> None:
+        """Let go of the file without another word; for one that was opened and never run."""
+        self._closed = True
+        self.rows.close()
+        self._writer.close()
+
     async def _flush(self, rev: int, *, abandon: bool) -> None:
         group, self._group = self._group, _Group()
         self._dirty, self._urgent = trio.Event(), trio.Event()
