@@ -20,7 +20,7 @@ BROKER = (
         "processes", "requests", "rows", "schema", "settings", "store", "systemd", "unfinished", "waiting",
     ),
     # 3: the jobs
-    ("admission", "broker", "recovery", "removal", "signalling", "supervision"),
+    ("admission", "attendance", "broker", "recovery", "removal", "signalling", "supervision", "ties"),
     # 4: one module per namespace of the protocol
     ("methods", "methods.*"),
     # 5: one client
