@@ -21,7 +21,7 @@ BROKER = (
         "waiting",
     ),
     # 3: the jobs
-    ("admission", "broker", "recovery", "removal", "signalling", "supervision"),
+    ("admission", "attendance", "broker", "recovery", "removal", "signalling", "supervision", "ties"),
     # 4: one module per namespace of the protocol
     ("methods", "methods.*"),
     # 5: one client
