@@ -647,7 +647,7 @@ def test_a_fault_while_a_job_runs_ends_it_and_is_told(driver: Driver, shim: Link
     os.kill(leader(driver, name), signal.SIGINT)
     assert shim.until("L").split()[2] == "internal"
     assert driver.verdict(name) == "live"
-    assert "Too many open files" in driver.faults()
+    assert "OSError" in driver.faults()
     resource.prlimit(shim.pid, resource.RLIMIT_NOFILE, before)
     shim.until_end()
     assert (driver.letters(name), driver.status(name)) == ("ASLX", signal.SIGINT)

@@ -9,6 +9,7 @@ Standard library only: the shim loads this.
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import time
@@ -84,7 +85,9 @@ class Run:
         """Make the job ours, if it is one, and nobody was faster."""
         try:
             self.journal = Journal(self.directory)
-        except OSError:
+        except OSError as exc:
+            if exc.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
+                raise  # our trouble, not the record's
             return None
         head = None
         try:
