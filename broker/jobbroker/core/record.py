@@ -182,8 +182,7 @@ def end_of_lines(data: bytes) -> int:
     What a killed writer left unfinished must be written over. Behind it the next line would be glued to it and be no
     line either, and an attempt nobody can read is an attempt that will be made twice.
     """
-    newline = data.rfind(b"\n")
-    return (max(data.rfind(b"\x00"), newline)) + 1
+    return max(data.rfind(b"\n"), data.rfind(b"\0")) + 1
 
 
 def verdict(lines: list[Line], *, locked: bool, boot: bytes) -> str:
