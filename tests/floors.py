@@ -16,9 +16,8 @@ BROKER = (
     ),
     # 2: the daemon's tools, one thing of the system or of the protocol each
     (
-        "answers", "attendance", "events", "jobdir", "lines", "listener", "lock", "log", "notify", "orphan", "outbox",
-        "output", "processes", "requests", "rows", "schema", "settings", "store", "systemd", "ties", "unfinished",
-        "waiting",
+        "answers", "events", "jobdir", "lines", "listener", "lock", "log", "notify", "orphan", "outbox",
+        "output", "processes", "requests", "rows", "schema", "settings", "store", "systemd", "unfinished", "waiting",
     ),
     # 3: the jobs
     ("admission", "attendance", "broker", "recovery", "removal", "signalling", "supervision", "ties"),

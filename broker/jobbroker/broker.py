@@ -217,8 +217,8 @@ class Broker:
         if isinstance(event, life.Lost):
             self._measure(snapshot.job)
         self._touch(snapshot)
-        self.table.update(snapshot)
         self.store.post(put=[snapshot])
+        self.table.update(snapshot)
         self._log_change(snapshot.job, event)
         if is_terminal(snapshot.job):
             self.table.release(snapshot)
