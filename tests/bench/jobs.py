@@ -21,7 +21,7 @@ ROUNDS = 5
 def main() -> None:
     print(f"{JOBS} x `true`, CPU")
     with tempfile.TemporaryDirectory() as folder:
-        home = Home(Path(folder), JOBBROKER_MAX_RUNNING="2")
+        home = Home(Path(folder), JOBBROKER_MAX_RUNNING="16")
         pid = home.start()
         rounds = [one_round(home, pid) for _ in range(ROUNDS)]
         home.close()
