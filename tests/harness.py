@@ -222,6 +222,7 @@ class Home:
             with Wire(str(self.socket)) as wire:
                 wire.call("broker/shutdown", mode="cancelJobs", graceMs=0)
         self.process.wait(PATIENCE)
+        assert "Traceback" not in self.log_text(), self.log_text()
 
 
 class Processes:

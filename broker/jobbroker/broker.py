@@ -24,6 +24,7 @@ from jobbroker.core.ladder import KILL_PATIENCE_MS
 from jobbroker.core.record import DamagedRecord
 from jobbroker.core.table import Table
 from jobbroker.events import Events
+from jobbroker.history import History
 from jobbroker.jobdir import JobDirectories
 from jobbroker.output import opened_output
 from jobbroker.removal import Removals
@@ -94,6 +95,7 @@ class Broker:
         self.jobs = jobs
         self.table = table
         self.events = Events(about.epoch)
+        self.history = History(store.rows)
         self.waiting = WaitingRoom()
         self.supervision = Supervision(jobs, self.apply, self._requeue)
         self.admissions = Admissions(store, jobs, table, self.supervision, settings, around)
@@ -267,7 +269,7 @@ class Broker:
     def find(self, text: str) -> Snapshot:
         """The job a reference means, as it is now."""
         self.reconcile()
-        return reference.find(text, self.table, self.store.rows)
+        return reference.find(text, self.table, self.history)
 
     def view(self, snapshot: Snapshot) -> wire.Job:
         """A job as clients see it; a live one with what it has written so far."""
