@@ -67,7 +67,7 @@ class Run:
         self.capture: Capture
         self.ladder: ladder.Ladder
         self.pipes: list[Pipe] = []
-        self.paused: dict[int, int] = {}  # pipe -> when to look at it again
+        self.paused: dict[Pipe, int] = {}  # when to look at them again
         self.poke = Poke(identity, directory)
 
     def go(self) -> bool:
@@ -207,15 +207,16 @@ class Run:
         self.capture.store(pipe.kind, data)
         if len(data) < SMALL_READ:
             poller.unregister(pipe.descriptor)
-            self.paused[pipe.descriptor] = now + PAUSE_MS
+            self.paused[pipe] = now + PAUSE_MS
 
     def resume(self, poller: select.poll) -> None:
         """Look again at the streams whose pause is over, and try again to wake a daemon that was too busy."""
         now = mono_ms()
-        for descriptor, when in list(self.paused.items()):
+        for pipe, when in list(self.paused.items()):
             if when <= now:
-                del self.paused[descriptor]
-                poller.register(descriptor, select.POLLIN)
+                del self.paused[pipe]
+                poller.register(pipe.descriptor, select.POLLIN)
+                self.drain(pipe, poller)
         due = self.poke.due()
         if due is not None and due <= now:
             self.poke.send()
