@@ -258,7 +258,7 @@ def cpu_seconds(pid: int) -> float:
 
 
 def test_nothing_of_one_job_reaches_the_next(shim: Link, tmp_path: Path) -> None:
-    what = "grep -E '^(Umask|Sig)' /proc/self/status; pwd; env; cat /proc/self/limits; ls /proc/$$/fd"
+    what = "grep -E '^(Umask|Sig[PBIC]|ShdPnd)' /proc/self/status; pwd; env; cat /proc/self/limits; ls /proc/$$/fd"
     probe = ["sh", "-c", what]
     plain = {"PATH": SYSTEM_PATH}
     first = told(shim.driver, shim.run(probe, env=plain))
