@@ -122,6 +122,10 @@ class Driver:
 
     def ask(self, name: str, reason: str = "user", grace_ms: int = 5000) -> None:
         self.jobs.ask(name, reason, grace_ms)
+        self.signal_shim(name)
+
+    def signal_shim(self, name: str) -> None:
+        """SIGTERM to the shim of a job: word was left."""
         claimed = self.line(name, "A")
         handle = open_checked(claimed.number(0), claimed.number(1))
         assert handle is not None

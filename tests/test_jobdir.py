@@ -125,7 +125,7 @@ def test_a_record_replaced_by_a_link_is_not_followed(jobs: JobDirectories, victi
 
 def test_an_ask_replaced_by_a_link_is_replaced(jobs: JobDirectories, victim: Path) -> None:
     jobs.create(head())
-    for name in ("ask", "ask.new"):
+    for name in ("ask", "word"):
         Path(jobs.path, "abc", name).symlink_to(victim / "ask")
     jobs.ask("abc", "user", 1)
     assert os.readlink(Path(jobs.path, "abc", "ask")) == "user 1"

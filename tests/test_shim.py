@@ -183,6 +183,41 @@ def test_a_stranger_who_holds_the_pipe_does_not_delay_the_end(driver: Driver, sh
             os.close(pipe)
 
 
+# --- input ------------------------------------------------------------------------------------------------------------
+
+
+def input_of(driver: Driver, name: str) -> int:
+    """The writing end of a job's stdin, as any daemon finds it: through the shim's descriptors."""
+    inode = driver.line(name, "A").text(3).rpartition("i")[2]
+    pid = driver.line(name, "A").number(0)
+    for number in os.listdir(f"/proc/{pid}/fd"):
+        if os.readlink(f"/proc/{pid}/fd/{number}") == f"pipe:[{inode}]":
+            return os.open(f"/proc/{pid}/fd/{number}", os.O_WRONLY)
+    raise AssertionError("the shim does not hold it")
+
+
+def test_input_comes_through_the_shim_and_ends_on_word(driver: Driver, shim: Link) -> None:
+    name = shim.begin(["cat"], stdin="pipe")
+    for word in (b"first ", b"second"):  # each by a daemon of its own
+        writer = input_of(driver, name)
+        os.write(writer, word)
+        os.close(writer)
+    shim.close()
+    driver.jobs.end_input(name)
+    driver.signal_shim(name)
+    shim.gone()
+    assert (driver.letters(name), driver.status(name), driver.output(name)) == ("ASX", 0, b"first second")
+
+
+def test_a_job_with_input_leaves_nothing_to_the_next(driver: Driver, shim: Link) -> None:
+    before = len(os.listdir(f"/proc/{shim.pid}/fd"))
+    shim.run(["true"], stdin="pipe")
+    shim.run(["/no/such"], stdin="pipe", merged=0)
+    name = shim.run(["readlink", "/proc/self/fd/0"])
+    assert driver.output(name) == b"/dev/null\n"
+    eventually(lambda: len(os.listdir(f"/proc/{shim.pid}/fd")) == before)
+
+
 # --- ends that are asked for ------------------------------------------------------------------------------------------
 
 

@@ -7,7 +7,7 @@ import os
 import sys
 
 CHUNK = 64 * 1024
-WIDE_CHUNK = 1024 * 1024
+WIDE_CHUNK = 256 * 1024
 """What is read at once, and what a pipe under heavy flow is widened to. Not before: a user may own 64 MiB of pipe
 buffers, after which new pipes shrink to two pages (pipe(7))."""
 WIDEN_AFTER = 8
