@@ -16,7 +16,7 @@ BROKER = (
     ),
     # 2: the daemon's tools, one thing of the system or of the protocol each
     (
-        "answers", "events", "jobdir", "lines", "listener", "lock", "log", "notify", "orphan", "outbox",
+        "answers", "events", "history", "jobdir", "lines", "listener", "lock", "log", "notify", "orphan", "outbox",
         "output", "processes", "requests", "rows", "schema", "settings", "store", "systemd", "unfinished", "waiting",
     ),
     # 3: the jobs

@@ -5,11 +5,11 @@ Machines are noisy, so nothing here fails; the goals beside the figures are thos
 
 from __future__ import annotations
 
-from bench import jobs, rpc, startup
+from bench import jobs, rpc, shim_cost, startup
 
 
 def main() -> None:
-    for part in (startup, rpc, jobs):
+    for part in (startup, rpc, jobs, shim_cost):
         part.main()
         print(flush=True)
 
