@@ -212,6 +212,10 @@ def measure() -> list[Row]:
     return rows
 
 
-if __name__ == "__main__":
+def main() -> None:
     for row in measure():
         print(row)
+
+
+if __name__ == "__main__":
+    main()
