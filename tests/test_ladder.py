@@ -240,5 +240,5 @@ class Everything(RuleBasedStateMachine):
             assert not self.idle or self.quiet <= self.idle
 
 
-Everything.TestCase.settings = settings(max_examples=200, stateful_step_count=30, deadline=None)
+Everything.TestCase.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)
 TestEverything = Everything.TestCase

@@ -210,12 +210,11 @@ def test_input_comes_through_the_shim_and_ends_on_word(driver: Driver, shim: Lin
 
 
 def test_a_job_with_input_leaves_nothing_to_the_next(driver: Driver, shim: Link) -> None:
-    before = len(os.listdir(f"/proc/{shim.pid}/fd"))
     shim.run(["true"], stdin="pipe")
     shim.run(["/no/such"], stdin="pipe", merged=0)
     name = shim.run(["readlink", "/proc/self/fd/0"])
     assert driver.output(name) == b"/dev/null\n"
-    eventually(lambda: len(os.listdir(f"/proc/{shim.pid}/fd")) == before)
+    eventually(lambda: len(os.listdir(f"/proc/{shim.pid}/fd")) == 3 + 4)
 
 
 # --- ends that are asked for ------------------------------------------------------------------------------------------

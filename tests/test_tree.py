@@ -129,6 +129,24 @@ def test_nothing_of_a_nasty_tree_is_left(driver: Driver, bell: Bell, way: str) -
     assert driver.status(shim.run(["true"])) == 0
 
 
+RELAY = """
+import os, sys
+os.write(1, b"x")
+for _ in range(4000):
+    if os.fork(): os._exit(0)
+os.write(1, b"escaped")
+"""
+
+
+def test_a_process_that_hands_itself_on_does_not_slip_through(driver: Driver) -> None:
+    """Each hop is a birth and a death: whoever looked before the birth and reaps after the death sees nobody."""
+    shim = driver.shim()
+    for _ in range(40):
+        name = shim.run([sys.executable, "-S", "-c", RELAY, str(driver.state)])
+        assert set(driver.processes()) == {driver.process.pid, shim.pid}
+        assert driver.output(name) == b"x"
+
+
 def test_more_processes_than_we_may_open_files(driver: Driver, bell: Bell) -> None:
     shim = driver.shim()
     resource.prlimit(shim.pid, resource.RLIMIT_NOFILE, (16, 16))

@@ -89,7 +89,8 @@ def be_shim(channel: int) -> None:
     status = 70
     try:
         os.setsid()
-        _prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        if _prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+            raise OSError(ctypes.get_errno(), "the kernel knows no child subreapers")
         _prctl(PR_SET_NAME, b"jobbroker-shim", 0, 0, 0)
         Shim(channel).serve()
         status = 0
