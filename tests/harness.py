@@ -292,7 +292,7 @@ def eventually(condition: Callable[[], object], what: str) -> None:
         time.sleep(0.005)
 
 
-def lines(wire: Wire) -> Iterator[Message]:
+def lines(wire: Wire) -> Iterator[Any]:
     """Everything that comes, until the broker closes."""
     while True:
         try:
