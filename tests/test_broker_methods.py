@@ -153,8 +153,7 @@ def test_the_answer_to_a_start_comes_before_any_news_of_its_job(client: Wire) ->
 def test_the_same_in_a_batch(client: Wire) -> None:
     client.call("events/subscribe")
     client.write([{"id": n, "method": "job/start", "params": {"argv": ["true"]}} for n in range(20)])
-    first = client.read()
-    assert isinstance(first, list), first
+    first: list[Message] = client.read()
     jobs = {answer["result"]["job"]["id"] for answer in first}
     told = [client.note(UPDATED)["job"]["id"] for _ in range(60)]
     assert set(told) == jobs
