@@ -32,6 +32,7 @@ class Usage(Exception):
 
 def main(argv: list[str] | None = None) -> int:
     """The whole program; its exit status."""
+    _open_standard_streams()
     try:
         instance, to_stderr = _parse(sys.argv[1:] if argv is None else argv)
     except Usage as exc:
@@ -50,6 +51,17 @@ def main(argv: list[str] | None = None) -> int:
     except (paths.PathError, OSError) as exc:
         return _refuse(exc)
     return _run(instance, lock, to_stderr=to_stderr)
+
+
+def _open_standard_streams() -> None:
+    """Whoever started us may have closed them; what we open first would take their place, and be written to."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest free number, so this one
+    if sys.stderr is None:
+        sys.stderr = os.fdopen(2, "w", encoding="utf-8", closefd=False)
 
 
 def _parse(words: list[str]) -> tuple[str | None, bool]:
@@ -82,8 +94,8 @@ def _run(instance: str, lock: InstanceLock, *, to_stderr: bool) -> int:
 
     import trio
 
-    from jobbroker import app, log
-    from jobbroker.requests import raise_descriptor_limit, surroundings
+    from jobbroker import app, descriptors, log
+    from jobbroker.requests import surroundings
     from jobbroker.settings import SettingsError, load
     from jobbroker.store import DamagedStore, NewerStore
     from jobclient.protocol.errors import StoreUnavailable
@@ -96,7 +108,7 @@ def _run(instance: str, lock: InstanceLock, *, to_stderr: bool) -> int:
         if not to_stderr:
             log.write_to_file(paths.log_path(instance), settings.max_log_size)
         log.start()
-        raise_descriptor_limit()
+        settings = descriptors.fit(settings, descriptors.raise_limit())
     except (SettingsError, paths.PathError, OSError) as exc:
         return _refuse(exc)
     try:

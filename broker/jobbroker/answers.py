@@ -6,6 +6,7 @@ import logging
 from collections.abc import Awaitable, Generator
 from contextlib import contextmanager
 
+from jobbroker.descriptors import SHORTAGES
 from jobbroker.unfinished import Unfinished
 from jobclient.protocol import errors, jsonrpc
 from jobclient.protocol.framing import MAX_MESSAGE
@@ -26,6 +27,8 @@ def translated(where: str) -> Generator[None]:
     except errors.JobBrokerError as exc:  # the store's
         raise errors.StoreUnavailable(str(exc)) from exc
     except Exception as exc:
+        if isinstance(exc, OSError) and exc.errno in SHORTAGES:
+            raise errors.Busy(f"the broker is short of means for this, ask again: {exc.strerror}") from exc
         log.exception("fault in %s", where)
         raise errors.InternalError(f"a fault of the broker's own in {where}; its log has the details") from exc
 

@@ -14,10 +14,11 @@ import trio
 
 from jobbroker.answers import BatchAnswer, Waiting, encode_answer, translated
 from jobbroker.broker import Broker
+from jobbroker.holding import Holding
 from jobbroker.listener import Peer
 from jobbroker.methods import METHODS
 from jobbroker.methods.call import Call, Outcome, Pending
-from jobbroker.outbox import Outbox
+from jobbroker.outbox import TOO_MUCH, Outbox
 from jobbroker.unfinished import Unfinished
 from jobclient.protocol import errors, jsonrpc, wire
 from jobclient.protocol.framing import MAX_MESSAGE, LineReader, Oversized, encode_line, is_line_framing
@@ -47,7 +48,7 @@ class Connection:
         self._outbox = Outbox(sock)
         self._unfinished = Unfinished()
         self._slice_end = 0.0
-        self._held: dict[str, list[bytes]] = {}
+        self._holding = Holding(self._outbox.post)
         self._nursery: trio.Nursery
 
     async def run(self) -> None:
@@ -64,14 +65,11 @@ class Connection:
             trio.lowlevel.notify_closing(self._socket)
             self._socket.close()
 
-    def notify(self, job: str | None, message: bytes) -> None:
+    def notify(self, job: str, message: bytes) -> None:
         """Send a notification; one of a job whose start is not answered yet waits for that answer (editors.md S16)."""
-        framed = encode_line(message)
-        held = self._held.get(job) if job is not None else None
-        if held is not None:
-            held.append(framed)
-        else:
-            self._outbox.post(framed)
+        self._holding.notify(job, encode_line(message))
+        if self._holding.size > TOO_MUCH:
+            self._outbox.break_off()
 
     async def say_goodbye(self, notice: bytes) -> None:
         """The broker ends: refuse what is unfinished, say so, and wait until the client has got all of it."""
@@ -241,12 +239,11 @@ class Connection:
         if answer:
             self._outbox.post(encode_line(answer))
         for job in context.held if context is not None else ():
-            for message in self._held.pop(job, ()):
-                self._outbox.post(message)
+            self._holding.release(job)
 
     def hold(self, job: str) -> None:
         """Keep notifications of that job back until the call that started it is answered."""
-        self._held.setdefault(job, [])
+        self._holding.hold(job)
 
     def _take_notification(self, method: str, params: bytes, identity: bytes) -> None:
         """Notifications are few, and unknown ones are ignored (editors.md S13)."""

@@ -13,8 +13,8 @@ from jobclient.protocol import jsonrpc, wire
 class Subscriber(Protocol):
     """A connection, as far as events are concerned."""
 
-    def notify(self, job: str | None, message: bytes) -> None:
-        """Send a notification; of that job, if of one."""
+    def notify(self, job: str, message: bytes) -> None:
+        """Send a notification of that job."""
         ...
 
 

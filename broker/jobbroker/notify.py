@@ -23,6 +23,7 @@ class NotifySocket:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         with ShortAddress(path) as address:
             self._socket.bind(address)
+        os.chmod(path, 0o600)
 
     async def run(self, poked: Callable[[str], None]) -> None:
         """Call `poked` with each id that comes; ends with its nursery."""

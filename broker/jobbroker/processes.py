@@ -6,6 +6,7 @@ in messages (`ID LINE`, the lines of `core/record.py`); the end of its channel m
 
 from __future__ import annotations
 
+import resource
 import socket
 import subprocess
 import sys
@@ -17,7 +18,7 @@ import trio
 from jobbroker.forks import fork_server_command
 
 MAX_IDLE = 64
-"""Idle shims kept for the next burst; each holds less than a megabyte."""
+"""Idle shims kept for the next burst; each holds less than a megabyte, and one of our descriptors."""
 IDLE_SECONDS = 60.0
 """How long an idle shim is kept."""
 
@@ -81,6 +82,7 @@ class ShimPool:
 
     def __init__(self) -> None:
         self._idle: deque[Shim] = deque()
+        self._max_idle = min(MAX_IDLE, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 8)
         self._server: socket.socket | None = None
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -117,7 +119,7 @@ class ShimPool:
         shim.job = None
         shim.idle_since = now
         self._idle.append(shim)
-        if len(self._idle) > MAX_IDLE:
+        if len(self._idle) > self._max_idle:
             self._idle.popleft().close()
 
     def withdraw(self, shim: Shim) -> None:

@@ -49,12 +49,6 @@ def surroundings() -> Surroundings:
     )
 
 
-def raise_descriptor_limit() -> None:
-    """Allow ourselves as many descriptors as we may have; jobs get the limit of before, see `Surroundings`."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
 def digest(params: StartParams) -> str:
     """What tells whether two requests with one idempotency key ask for the same."""
     return hashlib.sha256(msgspec.json.encode(params, order="deterministic")).hexdigest()[:32]

@@ -17,6 +17,7 @@ import trio
 from jobbroker.attendance import Attendance
 from jobbroker.clock import wall_ms
 from jobbroker.core import job, record
+from jobbroker.descriptors import SHORTAGES
 from jobbroker.identity import boot_id, open_checked, send_signal
 from jobbroker.jobdir import JobDirectories, Reading
 from jobbroker.lines import event_of, reason_of, survivors
@@ -35,7 +36,6 @@ RETRY_SECONDS = 0.5
 _GONE = frozenset(
     (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.EACCES, errno.EPERM)
 )  # of a record: waiting brings it back no more; anything else is trouble of ours, and says nothing of the job
-_SHORTAGES = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.ETOOMANYREFS, errno.EAGAIN))
 
 log = logging.getLogger("jobbroker.jobs")
 
@@ -93,7 +93,7 @@ class Supervision:
         except NoShim as exc:
             self._give_up(attendance, f"shim: {exc}")
         except OSError as exc:
-            if exc.errno in _SHORTAGES:
+            if exc.errno in SHORTAGES:
                 log.warning("cannot start yet: id=%s error=%s", name, exc)
                 self._look_later(attendance)
             else:
