@@ -49,10 +49,10 @@ fmt: $(DEV) ## format the code
 check: lint type test ## all that a commit must pass
 
 bench: $(DEV) ## measure, and print ratios against limits taken in the same run
-	$(BIN)/python -P tests/bench/run.py
+	PYTHONPATH=tests $(BIN)/python -P -m bench.run
 
 chaos: $(DEV) ## 500 jobs of mixed ends while broker and fork server are killed again and again
-	$(BIN)/python -P tests/chaos.py
+	PYTHONPATH=tests $(BIN)/python -P tests/chaos.py $(CHAOS)
 
 clean: ## remove what the other targets made
 	rm -rf $(VENV) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache

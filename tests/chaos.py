@@ -18,17 +18,22 @@ import tempfile
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from harness import Processes, alive
 from jobbroker.tree import descendants
 from jobclient import holder
 from jobclient.link import Link
-from jobclient.protocol.errors import JobBrokerError
+from jobclient.protocol.errors import BrokerUnavailable, ConnectionLost, JobBrokerError
 
 CLIENTS = 4
+T = TypeVar("T")
+
 TIRED = 60.0
 """Seconds until a job that must end by itself has been waited for long enough."""
 
@@ -64,7 +69,7 @@ class Report:
         kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(self.kinds.items()))
         lines = [
             f"{self.jobs} jobs ({kinds})",
-            f"{self.broker_kills} SIGKILLs of the broker, {self.fork_server_kills} of its fork server, "
+            f"{self.broker_kills} SIGKILLs of the broker, {self.fork_server_kills} of its fork server",
             f"{self.seconds:.0f} s",
             f"{len(self.faults)} wrong: status, output, runs or leftovers",
             *self.faults[:20],
@@ -175,19 +180,30 @@ class Killer(threading.Thread):
             pass
 
 
+def insist(ask: Callable[[], T]) -> T:
+    """Ask again as often as the broker is killed under the question; a link gives up after some times in a row."""
+    deadline = time.monotonic() + TIRED
+    while True:
+        try:
+            return ask()
+        except (BrokerUnavailable, ConnectionLost):
+            if time.monotonic() > deadline:
+                raise
+
+
 def start(jobs: list[Planned], faults: list[str]) -> None:
     """One client: start these, one by one or some at once, and cancel what is to be cancelled."""
     with Link(timeout=60.0) as link:
         while jobs:
             some, jobs[:] = jobs[: 1 + len(jobs) % 7], jobs[1 + len(jobs) % 7 :]
             calls = [("job/start", {"argv": job.argv, **job.params}) for job in some]
-            for job, answer in zip(some, link.batch(calls), strict=True):
+            for job, answer in zip(some, insist(partial(link.batch, calls)), strict=True):
                 if isinstance(answer, JobBrokerError):
                     faults.append(f"{job.key}: not started: {answer}")
                     continue
                 job.id = answer["job"]["id"]
                 if job.cancel:
-                    link.request("job/cancel", {"id": job.id}, patience=30.0)
+                    insist(partial(link.request, "job/cancel", {"id": job.id}, patience=30.0))
 
 
 def run(count: int, seed: int, root: Path) -> Report:
@@ -204,7 +220,8 @@ def run(count: int, seed: int, root: Path) -> Report:
                 work = [clients.submit(start, jobs[n::CLIENTS], report.faults) for n in range(CLIENTS)]
             for client in work:
                 client.result()
-            waited = link.request("job/wait", {"all": True, "timeoutMs": int(TIRED * 1000)}, patience=TIRED)
+            everything = {"all": True, "timeoutMs": int(TIRED * 1000)}
+            waited = insist(partial(link.request, "job/wait", everything, patience=TIRED))
         if waited["timedOut"]:
             report.faults.append("some jobs never ended")
         for job in jobs:

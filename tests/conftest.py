@@ -9,17 +9,47 @@ from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from driver import Bell, Driver, await_end
 from harness import Home, Processes, Wire
 
+hypothesis.settings.register_profile("patient", deadline=None)  # a busy machine is no failure
+hypothesis.settings.load_profile("patient")
+
+SHARED: list[Home] = []
+"""Homes of the module that is running."""
+
+
+def shared_brokers() -> list[int]:
+    return [home.process.pid for home in SHARED if home.process is not None]
+
 
 @pytest.fixture(autouse=True)
 def no_process_survives() -> Generator[None]:
     """Whatever a test starts is gone when it ends."""
-    with Processes():
+    with Processes(shared_brokers):
         yield
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Generator[Home]:
+    """A home with a running broker for all tests of a module that do it no harm."""
+    with Processes():
+        home = Home(tmp_path_factory.mktemp("shared"), JOBBROKER_GRACE="2s")
+        home.start()
+        SHARED.append(home)
+        yield home
+        SHARED.remove(home)
+        home.close()
+
+
+@pytest.fixture
+def client(shared: Home) -> Generator[Wire]:
+    """A connection to the module's broker."""
+    with Wire(str(shared.socket)) as made:
+        yield made
 
 
 @pytest.fixture
@@ -79,6 +109,14 @@ def bell(tmp_path: Path) -> Generator[Bell]:
     bell = Bell(tmp_path / "bell")
     yield bell
     bell.close()
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Generator[Bell]:
+    """The other direction: a job waits here until the test rings."""
+    gate = Bell(tmp_path / "gate")
+    yield gate
+    gate.close()
 
 
 @pytest.fixture(params=["tmpfs", "ext4"])

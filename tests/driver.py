@@ -122,6 +122,10 @@ class Driver:
 
     def ask(self, name: str, reason: str = "user", grace_ms: int = 5000) -> None:
         self.jobs.ask(name, reason, grace_ms)
+        self.signal_shim(name)
+
+    def signal_shim(self, name: str) -> None:
+        """SIGTERM to the shim of a job: word was left."""
         claimed = self.line(name, "A")
         handle = open_checked(claimed.number(0), claimed.number(1))
         assert handle is not None
@@ -220,7 +224,7 @@ class Link:
 
 
 class Bell:
-    """A FIFO that jobs write lines to, so that a test knows how far they are."""
+    """A FIFO that jobs write lines to, so that a test knows how far they are, or read lines from, so that they wait."""
 
     def __init__(self, path: Path) -> None:
         self.path = str(path)
@@ -236,6 +240,10 @@ class Bell:
             self._rest += os.read(self._descriptor, 4096)
         line, _, self._rest = self._rest.partition(b"\n")
         return line.decode()
+
+    def ring(self) -> None:
+        """Write a line ourselves, for a job that waits to read one."""
+        os.write(self._descriptor, b"go\n")
 
     def close(self) -> None:
         os.close(self._descriptor)

@@ -16,11 +16,11 @@ BROKER = (
     ),
     # 2: the daemon's tools, one thing of the system or of the protocol each
     (
-        "events", "jobdir", "lines", "listener", "lock", "log", "notify", "orphan", "outbox", "output", "processes",
-        "requests", "rows", "schema", "settings", "store", "systemd", "waiting",
+        "answers", "events", "history", "jobdir", "lines", "listener", "lock", "log", "notify", "orphan", "outbox",
+        "output", "processes", "requests", "rows", "schema", "settings", "store", "systemd", "unfinished", "waiting",
     ),
     # 3: the jobs
-    ("admission", "broker", "recovery", "removal", "signalling", "supervision"),
+    ("admission", "attendance", "broker", "recovery", "removal", "signalling", "supervision", "ties"),
     # 4: one module per namespace of the protocol
     ("methods", "methods.*"),
     # 5: one client

@@ -45,6 +45,7 @@ class Wire:
         self.lines = self.sock.makefile("rb")
         self.count = 0
         self.notes: list[Message] = []
+        self.answers: dict[object, Message] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -71,16 +72,18 @@ class Wire:
         return json.loads(line)
 
     def answer(self, identity: object) -> Message:
-        """The response with that id; notifications that come before it are kept in `notes`."""
-        while True:
+        """The response with that id; whatever comes before it is kept."""
+        while identity not in self.answers:
             message = self.read()
             if "method" in message:
                 self.notes.append(message)
-            elif message["id"] == identity:
-                if "error" in message:
-                    raise Failed(message["error"])
-                result: Message = message["result"]
-                return result
+            else:
+                self.answers[message["id"]] = message
+        answer = self.answers.pop(identity)
+        if "error" in answer:
+            raise Failed(answer["error"])
+        result: Message = answer["result"]
+        return result
 
     def call(self, method: str, **params: object) -> Message:
         return self.answer(self.send(method, **params))
@@ -92,6 +95,14 @@ class Wire:
             if not method or message.get("method") == method:
                 params: Message = message["params"]
                 return params
+
+    def refused(self, method: str, **params: object) -> Failed:
+        """The error a call is answered with."""
+        try:
+            answer = self.call(method, **params)
+        except Failed as exc:
+            return exc
+        raise AssertionError(f"{method} was not refused: {answer}")
 
     def start(self, *argv: str, **params: object) -> Message:
         job: Message = self.call("job/start", argv=list(argv), **params)["job"]
@@ -211,13 +222,16 @@ class Home:
             with Wire(str(self.socket)) as wire:
                 wire.call("broker/shutdown", mode="cancelJobs", graceMs=0)
         self.process.wait(PATIENCE)
+        assert "Traceback" not in self.log_text(), self.log_text()
 
 
 class Processes:
     """Everything below the test process: whoever loses his parent comes to us, so nobody can hide."""
 
-    def __init__(self) -> None:
+    def __init__(self, brokers: Callable[[], list[int]] = list) -> None:
+        """Spare the shims and fork servers of `brokers`, which outlive a single test."""
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        self.brokers = brokers
 
     def __enter__(self) -> Self:
         self.before = set(descendants(os.getpid()))
@@ -234,8 +248,9 @@ class Processes:
 
     def _left(self) -> list[int]:
         left: list[int] = []
+        spared = {pid for broker in self.brokers() for pid in descendants(broker) if is_ours(pid)}
         for pid in descendants(os.getpid()):
-            if pid in self.before:
+            if pid in self.before or pid in spared:
                 continue
             stat = read_stat(pid)
             if stat is None:
@@ -253,6 +268,14 @@ def command(pid: int) -> str:
         return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace").strip()
     except OSError:
         return "?"
+
+
+def is_ours(pid: int) -> bool:
+    """Whether it is a shim or a fork server."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().startswith("jobbroker-")
+    except OSError:
+        return False
 
 
 def alive(pid: int) -> bool:

@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -28,9 +29,6 @@ from jobbroker.core.record import DamagedRecord, Head, Line, decode, decode_line
 from jobclient.protocol.wire import Reason, Stream
 from samples import snapshot
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 BOOT, OTHER_BOOT = b"5c3a90a4", b"77777777"
 
 # --- grammar --------------------------------------------------------------------------------------------------------
@@ -47,12 +45,16 @@ HEADS = st.builds(
     st.lists(FIELDS, max_size=5),
     st.dictionaries(NAMES, FIELDS, max_size=5),
 )
-NUMBERS = st.integers(-1, 1 << 62)
 WORDS = st.text("abcdefghijklmnopqrstuvwxyz0123456789-", min_size=1, max_size=36).map(str.encode)
-ARITY = {b"A": 4, b"S": 5, b"F": 3, b"T": 2, b"C": 2, b"L": 3, b"X": 8, b"N": 2}
-LINES = st.sampled_from(sorted(ARITY)).flatmap(
-    lambda letter: st.tuples(*[st.one_of(NUMBERS, WORDS)] * ARITY[letter]).map(lambda fields: (letter, *fields))
-)
+SHAPES = record._SHAPES
+
+
+def fields_of(letter: bytes) -> st.SearchStrategy[tuple[bytes | int, ...]]:
+    fields = [st.integers(0, 10**digits - 1) if digits else WORDS for digits in SHAPES[letter]]
+    return st.tuples(st.just(letter), *fields)
+
+
+LINES = st.sampled_from(sorted(SHAPES)).flatmap(fields_of)
 
 
 def parts(head: Head) -> tuple[object, ...]:
@@ -100,7 +102,7 @@ def test_any_bytes_are_a_record_or_damaged(data: bytes) -> None:
             head, lines = decode(text)
         except DamagedRecord:
             continue
-        assert all(len(line.fields) == ARITY[line.letter] for line in lines)
+        assert all(len(line.fields) == len(SHAPES[line.letter]) for line in lines)
         assert isinstance(head.number, int)
 
 
@@ -109,6 +111,23 @@ def test_strange_lines_say_nothing(data: bytes) -> None:
     start = encode_line(b"S", 1, 2, BOOT, 3, 4)
     assert written(decode_lines(start + data + b"\n" + start))[0] == start
     assert written(decode_lines(start + data))[:1] == [start]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"S x 1 boot 2 3",
+        b"S 99999999 1 boot 2 3",
+        b"X -1 1 2 0 0 0 0 ",
+        b"T 1",
+        b"L user 1 2 3",
+        b"F exec two 3",
+        b"N user \xb2",
+        b"T 1234567890123456789 1",
+    ],
+)
+def test_a_line_whose_numbers_are_none_or_overflow_is_no_line(text: bytes) -> None:
+    assert decode_lines(text + b"\n") == []
 
 
 @pytest.mark.parametrize("bad", [{b"a": b"x\0y"}, {b"a=b": b"c"}, {b"a\0": b""}])
@@ -170,7 +189,7 @@ CONTINUE = Step(encode_line(b"C", 1_200, 2_200))
 
 
 def fail(stage: bytes = b"exec") -> list[Step]:
-    return [Step(encode_line(b"F", stage, 2, 1), failure_is_known=True)]
+    return [Step(encode_line(b"F", stage, 2, 1_050), failure_is_known=True)]
 
 
 def begin_end(reason: bytes) -> Step:
@@ -324,7 +343,7 @@ def events(lines: list[Line]) -> Iterator[Event]:
             case b"S":
                 yield Started(line.number(0), line.number(3), line.number(4))
             case b"F":
-                yield SpawnFailed("no such file", 1_050)
+                yield SpawnFailed("no such file", line.number(2))
             case b"T":
                 yield Stopped(line.number(0))
             case b"C":

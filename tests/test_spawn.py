@@ -230,6 +230,11 @@ def test_a_soft_limit_is_cut_to_our_hard_one(shim: Link) -> None:
         assert soft_limits(told(shim.driver, name))["Max open files"] == str(hard)
 
 
+def test_few_open_files_are_enough_to_be_started(shim: Link) -> None:
+    name = shim.run(["cat", "/proc/self/limits"], merged=0, **{"rlimit.NOFILE": 13})
+    assert soft_limits(told(shim.driver, name))["Max open files"] == "13"
+
+
 def test_no_core_limit_of_the_job_holds_for_the_next(shim: Link) -> None:
     hard = resource.getrlimit(resource.RLIMIT_CORE)[1]
     name = shim.run(["sh", "-c", "ulimit -c"], **{"rlimit.CORE": -1})
@@ -253,7 +258,7 @@ def cpu_seconds(pid: int) -> float:
 
 
 def test_nothing_of_one_job_reaches_the_next(shim: Link, tmp_path: Path) -> None:
-    what = "grep -E '^(Umask|Sig)' /proc/self/status; pwd; env; cat /proc/self/limits; ls /proc/$$/fd"
+    what = "grep -E '^(Umask|Sig[PBIC]|ShdPnd)' /proc/self/status; pwd; env; cat /proc/self/limits; ls /proc/$$/fd"
     probe = ["sh", "-c", what]
     plain = {"PATH": SYSTEM_PATH}
     first = told(shim.driver, shim.run(probe, env=plain))

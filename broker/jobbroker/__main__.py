@@ -48,8 +48,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"jobbrokerd: another broker of {instance!r} is running: {exc}", file=sys.stderr)  # noqa: T201
         return HELD
     except (paths.PathError, OSError) as exc:
-        print(f"jobbrokerd: {exc}", file=sys.stderr)  # noqa: T201
-        return CONFIGURATION
+        return _refuse(exc)
     return _run(instance, lock, to_stderr=to_stderr)
 
 
@@ -98,11 +97,28 @@ def _run(instance: str, lock: InstanceLock, *, to_stderr: bool) -> int:
             log.write_to_file(paths.log_path(instance), settings.max_log_size)
         log.start()
         raise_descriptor_limit()
+    except (SettingsError, paths.PathError, OSError) as exc:
+        return _refuse(exc)
+    try:
         trio.run(app.run, app.Setup(instance, settings, lock, around))
-    except (SettingsError, NewerStore, DamagedStore, StoreUnavailable, paths.PathError) as exc:
-        print(f"jobbrokerd: {exc}", file=sys.stderr)  # noqa: T201
-        return CONFIGURATION
+    except Exception as exc:  # noqa: BLE001  # nothing is above us, and all of it is written down
+        found = _first(exc)
+        if isinstance(found, (NewerStore, DamagedStore, StoreUnavailable, paths.PathError)):
+            return _refuse(found)
+        log.fault(exc)
+        return FAULT
     return 0
+
+
+def _refuse(why: BaseException) -> int:
+    print(f"jobbrokerd: {why}", file=sys.stderr)  # noqa: T201
+    return CONFIGURATION
+
+
+def _first(exc: BaseException) -> BaseException:
+    """What is at the bottom of a group of one."""
+    nested: tuple[BaseException, ...] = getattr(exc, "exceptions", ())
+    return _first(nested[0]) if len(nested) == 1 else exc
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import trio
 
+from jobbroker.attendance import Attendance
 from jobbroker.clock import wall_ms
 from jobbroker.core import reference
 from jobbroker.core.job import Snapshot
@@ -19,7 +20,7 @@ from jobbroker.jobdir import JobDirectories
 from jobbroker.requests import Surroundings, build, digest
 from jobbroker.settings import Settings
 from jobbroker.store import Store
-from jobbroker.supervision import Attendance, Supervision
+from jobbroker.supervision import Supervision
 from jobclient.protocol import errors, wire
 
 log = logging.getLogger("jobbroker.jobs")
@@ -40,7 +41,11 @@ class Admission:
 
 
 class Admissions:
-    """The way in."""
+    """The way in.
+
+    Attributes:
+        under_way: jobs admitted and not committed yet.
+    """
 
     def __init__(
         self,
@@ -60,6 +65,7 @@ class Admissions:
         self._admitted: list[Admission] = []
         self._by_key: dict[str, Admission] = {}
         self._arrived = trio.Event()
+        self.under_way = 0
 
     def admit(self, params: wire.StartParams, origin: wire.Origin) -> tuple[Admission | Snapshot, bool]:
         """Check a request, give it a number, write its record; or find the job its idempotency key has.
@@ -96,6 +102,7 @@ class Admissions:
         if snapshot.key is not None:
             self._by_key[snapshot.key] = admission
         self._admitted.append(admission)
+        self.under_way += 1
         self._arrived.set()
         return admission, True
 
@@ -123,6 +130,7 @@ class Admissions:
                 await self._store.commit(put=[admission.snapshot for admission in group])
             except errors.StoreUnavailable as exc:
                 failure = exc
+            self.under_way -= len(group)
             for admission in group:
                 self._by_key.pop(admission.snapshot.key or "", None)
                 if failure is None:

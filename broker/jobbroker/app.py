@@ -16,7 +16,7 @@ import os
 import signal
 import socket
 from collections.abc import Generator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import trio
@@ -55,16 +55,24 @@ class Setup(Struct, frozen=True):
 
 
 async def run(setup: Setup) -> None:
-    """Be the broker of an instance until something leads to its end."""
+    """Be the broker of an instance until something leads to its end.
+
+    Raises:
+        PathError, StoreUnavailable, NewerStore: a place or the store cannot be used; in groups, as everything comes
+            that ends a nursery.
+    """
     instance = setup.instance
-    jobs = JobDirectories(paths.jobs_dir(instance))
+    with _named(paths.jobs_dir(instance)):
+        jobs = JobDirectories(paths.jobs_dir(instance))
     store, trouble = recovery.open_store(Path(paths.store_path(instance)))
     try:
         async with trio.open_nursery() as nursery:
             await nursery.start(store.run)
-            if store.is_new:
-                await recovery.rebuild(store, jobs)
-            with closing(NotifySocket(paths.notify_path(instance))) as notify:
+            if store.is_new and await recovery.rebuild(store, jobs) and trouble is None:
+                trouble = "there was no store; jobs were rebuilt from their records"
+            with _named(paths.notify_path(instance)):
+                notify = NotifySocket(paths.notify_path(instance))
+            with closing(notify):
                 await _serve(setup, _make_broker(setup, store, jobs, trouble), notify)
             nursery.cancel_scope.cancel()
     finally:
@@ -98,6 +106,7 @@ async def _serve(setup: Setup, broker: Broker, notify: NotifySocket) -> None:
     """From the adoption of what is there, to the last client's goodbye."""
     async with trio.open_nursery() as nursery:
         await nursery.start(broker.run)
+        await nursery.start(_watch_signals, broker)
         nursery.start_soon(notify.run, broker.supervision.poked)  # before any record is read: no news is missed
         live = broker.store.rows.live()
         names = broker.jobs.names()
@@ -107,7 +116,6 @@ async def _serve(setup: Setup, broker: Broker, notify: NotifySocket) -> None:
             connections: set[Connection] = set()
             nursery.start_soon(_accept, listener, broker, connections)
             nursery.start_soon(_keep_house, broker, names)
-            nursery.start_soon(_watch_signals, broker)
             nursery.start_soon(_watch_idleness, broker)
             systemd.notify("READY=1")
             await broker.left.wait()
@@ -119,23 +127,40 @@ async def _serve(setup: Setup, broker: Broker, notify: NotifySocket) -> None:
 def _published(setup: Setup, broker: Broker) -> Generator[Listener]:
     """The socket, the pid file and the lock's text, for as long as clients are served."""
     place = broker.about.paths.socket
-    listener = Listener(place)
+    with _named(place):
+        listener = Listener(place)
     pid_file = paths.pid_path(setup.instance)
     try:
-        setup.lock.tell(pid=os.getpid(), socket=place, version=__version__)
-        _write_pid(pid_file)
+        with _named(pid_file):
+            setup.lock.tell(pid=os.getpid(), socket=place, version=__version__)
+            _write_pid(pid_file)
         log.info("listening: socket=%s pid=%d version=%s", place, os.getpid(), __version__)
         yield listener
     finally:
         listener.close()
-        if os.path.lexists(pid_file):
+        with suppress(OSError):
             os.unlink(pid_file)
 
 
+@contextmanager
+def _named(place: str) -> Generator[None]:
+    """Name the place that a starting broker cannot use."""
+    try:
+        yield
+    except OSError as exc:
+        raise paths.PathError(f"{place} cannot be used: {(exc.strerror or str(exc)).lower()}") from exc
+
+
 def _write_pid(path: str) -> None:
+    """For people. Whatever stands in its place is replaced, and a link is not followed."""
     new = f"{path}.new"
-    with open(new, "w", encoding="ascii") as file:
-        file.write(f"{os.getpid()}\n")
+    with suppress(FileNotFoundError):
+        os.unlink(new)
+    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(descriptor, b"%d\n" % os.getpid())
+    finally:
+        os.close(descriptor)
     os.replace(new, path)
 
 
@@ -196,16 +221,30 @@ async def _cancel_jobs(broker: Broker, how: Leaving) -> None:
 
 async def _keep_house(broker: Broker, names: list[str]) -> None:
     """What need not be done before clients are served: sweep once, then prune after jobs have ended."""
-    if broker.removals.pruning:
-        await recovery.sweep(broker, names)
+    with _fault_is_no_end("sweeping"):
+        if broker.removals.pruning:
+            await recovery.sweep(broker, names)
     while True:
-        await broker.removals.prune(broker.settings)
+        with _fault_is_no_end("pruning"):
+            await broker.removals.prune(broker.settings)
         await broker.overfull.wait()
         broker.overfull = trio.Event()
 
 
-async def _watch_signals(broker: Broker) -> None:
+@contextmanager
+def _fault_is_no_end(what: str) -> Generator[None]:
+    """Housekeeping can wait for better times: a full disk, a damaged row."""
+    try:
+        yield
+    except errors.JobBrokerError as exc:
+        log.warning("%s put off: %s", what, exc)
+    except Exception:
+        log.exception("fault in %s", what)
+
+
+async def _watch_signals(broker: Broker, *, task_status: trio.TaskStatus[None]) -> None:
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as received:
+        task_status.started()
         async for number in received:
             broker.leave(Leaving(signal.Signals(number).name))
 

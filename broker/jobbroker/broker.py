@@ -10,10 +10,12 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
+import msgspec
 import trio
 from msgspec import Struct
 
 from jobbroker.admission import Admission, Admissions
+from jobbroker.attendance import Attendance
 from jobbroker.clock import wall_ms
 from jobbroker.core import job as life
 from jobbroker.core import reference
@@ -22,13 +24,15 @@ from jobbroker.core.ladder import KILL_PATIENCE_MS
 from jobbroker.core.record import DamagedRecord
 from jobbroker.core.table import Table
 from jobbroker.events import Events
+from jobbroker.history import History
 from jobbroker.jobdir import JobDirectories
 from jobbroker.output import opened_output
 from jobbroker.removal import Removals
 from jobbroker.requests import Surroundings
 from jobbroker.settings import Settings
 from jobbroker.store import Store
-from jobbroker.supervision import Attendance, Supervision
+from jobbroker.supervision import Supervision
+from jobbroker.ties import Ties
 from jobbroker.waiting import WaitingRoom
 from jobclient.protocol import errors, wire
 
@@ -91,6 +95,7 @@ class Broker:
         self.jobs = jobs
         self.table = table
         self.events = Events(about.epoch)
+        self.history = History(store.rows)
         self.waiting = WaitingRoom()
         self.supervision = Supervision(jobs, self.apply, self._requeue)
         self.admissions = Admissions(store, jobs, table, self.supervision, settings, around)
@@ -105,7 +110,7 @@ class Broker:
         self.troubles: list[str] = []
         self._ends = 0
         self._reconciled = False
-        self._tied: dict[object, set[str]] = {}  # jobs that end with their starter's connection
+        self._ties = Ties()
         self._nursery: trio.Nursery
 
     async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
@@ -119,13 +124,16 @@ class Broker:
         """Do something to its end even if whoever waits for it leaves."""
         done = trio.Event()
         result: list[T] = []
-        failure: list[errors.RemoteError] = []
+        failure: list[errors.JobBrokerError] = []
 
         async def carry_out() -> None:
             try:
                 result.append(await work())
-            except errors.RemoteError as exc:
+            except errors.JobBrokerError as exc:
                 failure.append(exc)
+            except Exception:
+                log.exception("fault in work that outlives its client")
+                failure.append(errors.InternalError("a fault of the broker's own; its log has the details"))
             finally:
                 done.set()
 
@@ -147,7 +155,7 @@ class Broker:
             raise errors.ShuttingDown("the broker is shutting down; ask again, the next one will take the job")
         found, created = self.admissions.admit(params, origin)
         if created and params.on_disconnect == "cancel" and isinstance(found, Admission):
-            self._tied.setdefault(owner, set()).add(found.snapshot.job.id)
+            self._ties.tie(found.snapshot.job.id, owner)
         return found, created
 
     def _accept(self, snapshot: Snapshot) -> None:
@@ -156,6 +164,8 @@ class Broker:
         self._touch(snapshot)
         log.info("queued: id=%s number=%d", snapshot.job.id, snapshot.job.number)
         self._announce(snapshot)
+        if snapshot.on_disconnect == "cancel" and self.leaving is None and not self._ties.is_tied(snapshot.job.id):
+            self.cancel_soon(snapshot.job.id, "disconnect")  # its starter left before it was committed
 
     def start_due(self) -> None:
         """Hand over the jobs that have a slot now."""
@@ -172,7 +182,7 @@ class Broker:
 
     def release(self) -> None:
         """Everything found at the start is known: let jobs start."""
-        self.held = False
+        self.held = self.leaving is not None
         self.start_due()
 
     def leave(self, how: Leaving) -> None:
@@ -181,6 +191,11 @@ class Broker:
             self.leaving = how
             self.held = True
             self.left.set()
+
+    @property
+    def live(self) -> int:
+        """Jobs that have not ended, those on their way in included."""
+        return self.table.live + self.admissions.under_way
 
     def stir(self) -> None:
         """Something happened that matters to whether the broker is idle."""
@@ -204,12 +219,12 @@ class Broker:
         if isinstance(event, life.Lost):
             self._measure(snapshot.job)
         self._touch(snapshot)
-        self.table.update(snapshot)
         self.store.post(put=[snapshot])
+        self.table.update(snapshot)
         self._log_change(snapshot.job, event)
         if is_terminal(snapshot.job):
             self.table.release(snapshot)
-            self._untie(name)
+            self._ties.untie(name)
             self.supervision.leave(name)
             self.start_due()
             self.stir()
@@ -254,11 +269,11 @@ class Broker:
     def find(self, text: str) -> Snapshot:
         """The job a reference means, as it is now."""
         self.reconcile()
-        return reference.find(text, self.table, self.store.rows)
+        return reference.find(text, self.table, self.history)
 
     def view(self, snapshot: Snapshot) -> wire.Job:
         """A job as clients see it; a live one with what it has written so far."""
-        if is_live(snapshot.job):
+        if snapshot.job.status in ("running", "stopped"):
             self._measure(snapshot.job)
         return snapshot.job
 
@@ -298,14 +313,26 @@ class Broker:
             return None
         if job.status == "queued" and self._withdraw(job.id, reason):
             self.apply(job.id, life.NeverRan(reason, wall_ms()))
-            await self.store.commit(put=[snapshot])
             return attendance
         grace = job.grace_ms if grace_ms is None else grace_ms
-        self.apply(job.id, life.EndAsked(reason, grace))
-        if not is_terminal(job):
-            await self.store.commit(put=[snapshot])
+        asked = life.EndAsked(reason, grace)
+        await self._promise(snapshot, asked)
+        self.apply(job.id, asked)
+        if is_live(job):
             self.supervision.ask(job.id, reason, grace)
         return attendance
+
+    async def _promise(self, snapshot: Snapshot, event: life.Event) -> None:
+        """Commit what an event will make of a job, before anybody can see it.
+
+        If that cannot be written now, the end of the job is still brought about: it may be what fills the disk.
+        """
+        promised = msgspec.structs.replace(snapshot, job=msgspec.structs.replace(snapshot.job))
+        life.apply(promised, event)
+        try:
+            await self.store.commit(put=[promised])
+        except errors.StoreUnavailable as exc:
+            log.warning("not committed: id=%s event=%s error=%s", snapshot.job.id, type(event).__name__, exc)
 
     def _withdraw(self, name: str, reason: wire.Reason) -> bool:
         try:
@@ -330,22 +357,24 @@ class Broker:
             )
 
     def disconnected(self, owner: object) -> None:
-        """A connection is gone: jobs that were to end with it, end."""
-        for name in self._tied.pop(owner, ()):
-            self.cancel_soon(name, "disconnect")
+        """A connection is gone: jobs that were to end with it, end. If we end it, that is the next broker's to do."""
+        for name in self._ties.cut(owner):
+            if self.leaving is None:
+                self.cancel_soon(name, "disconnect")
 
     def cancel_soon(self, name: str, reason: wire.Reason) -> None:
-        """Cancel a job without waiting for it."""
-        self._nursery.start_soon(self._cancel_quietly, name, reason)
+        """Begin to cancel a job."""
+        self._nursery.start_soon(self.cancel_quietly, name, reason)
 
-    async def _cancel_quietly(self, name: str, reason: wire.Reason) -> None:
+    async def cancel_quietly(self, name: str, reason: wire.Reason) -> None:
+        """Cancel a job that nobody waits for."""
         snapshot = self.table.get(name)
         if snapshot is None:
             return
         try:
             await self.cancel(snapshot, reason, None)
-        except errors.RemoteError as exc:
-            log.warning("cannot cancel: id=%s error=%s", name, exc)
+        except Exception:
+            log.exception("cannot cancel: id=%s", name)
 
     async def end_for_shutdown(self, snapshot: Snapshot, grace_ms: int | None) -> None:
         """Cancel a job because the broker ends, and wait for it as long as that may take."""
@@ -355,11 +384,9 @@ class Broker:
                 await self.confirm(snapshot, attendance, grace_ms)
         except errors.RemoteError as exc:
             log.warning("cannot end: id=%s error=%s", snapshot.job.id, exc)
+        except Exception:
+            log.exception("cannot end: id=%s", snapshot.job.id)
 
     def knows(self, name: str) -> bool:
         """Whether a job of that id was accepted, or is being."""
         return bool(self.supervision.get(name) or self.table.get(name) or self.store.rows.get(name))
-
-    def _untie(self, name: str) -> None:
-        for names in self._tied.values():
-            names.discard(name)

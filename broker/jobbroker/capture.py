@@ -74,15 +74,16 @@ class Capture:
         """Keep these bytes of that stream, or count them."""
         now = time.time_ns() // 1000
         self.size[kind] += len(data)
-        head = max(0, self._head - self._offset)
+        head = self._head - self._offset
         if 0 < head < len(data):
             self._append(kind, data[:head], now)
             data = data[head:]
             head = 0
-        window = self._limit - self._head
-        if self._limit and not head and len(data) > window:
-            self._drop(kind, len(data) - window, now)
-            data = data[-window:]
+        if self._limit and head <= 0:
+            window = self._limit - self._head
+            if len(data) > window:
+                self._drop(kind, len(data) - window, now)
+                data = data[-window:]
         self._append(kind, data, now)
 
     def close(self) -> None:
@@ -103,12 +104,18 @@ class Capture:
         """Append to `output`; return how many bytes the disk took."""
         done = 0
         try:
-            self._open()
-            self._mark_hole(now)
+            if self._output < 0:
+                self._open()
             if self._unmarked:
-                return 0
+                self._mark_hole(now)
+                if self._unmarked:
+                    return 0
             if kind != self._kind or not 0 <= now - self._stamp < STAMP_US:
-                self._add_entry(kind, now)
+                self._write_index(encode(self._offset, now, kind), self._entries)
+                self._entries += 1
+                self._kind = kind
+                self._stamp = now
+                self._hole = None
             while done < len(data):
                 written = os.pwrite(self._output, data[done:], self._offset)
                 self._offset += written
@@ -124,13 +131,6 @@ class Capture:
             self._index = os.open("index", flags, 0o600, dir_fd=self._directory)
         if self._output < 0:
             self._output = os.open("output", flags, 0o600, dir_fd=self._directory)
-
-    def _add_entry(self, kind: int, now: int) -> None:
-        self._write_index(encode(self._offset, now, kind), self._entries)
-        self._entries += 1
-        self._kind = kind
-        self._stamp = now
-        self._hole = None
 
     def _write_index(self, data: bytes, entry: int) -> None:
         if os.pwrite(self._index, data, entry * ENTRY) != len(data):

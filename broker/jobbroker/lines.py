@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import cast
+from typing import cast, get_args
 
 from jobbroker.core import job
 from jobbroker.core.record import Line
 from jobclient.protocol.wire import Job, Reason, Stream, Text
+
+_REASONS = frozenset(get_args(Reason))
 
 
 def event_of(line: Line, of: Job) -> job.Event | None:
@@ -24,19 +26,25 @@ def event_of(line: Line, of: Job) -> job.Event | None:
         case b"C":
             return job.Continued()
         case b"L":
-            return job.EndBegun(cast("Reason", line.text(0)))
+            return job.EndBegun(reason_of(line))
         case b"X":
             streams = [Stream(line.number(at), line.number(at + 1), closed=True) for at in (3, 5)]
             return job.Ended(line.number(0), line.number(1), line.number(2), *streams)
         case b"N":
-            return job.NeverRan(cast("Reason", line.text(0)), line.number(1))
+            return job.NeverRan(reason_of(line), line.number(1))
         case _:
             return None
 
 
+def reason_of(line: Line) -> Reason:
+    """The reason an L or an N gives; one that does not exist is a fault of ours."""
+    text = line.text(0)
+    return cast("Reason", text) if text in _REASONS else "internal"
+
+
 def survivors(line: Line) -> list[int]:
     """The processes an X names as not killed."""
-    return [int(pid) for pid in line.fields[7].split(b",") if pid]
+    return [int(pid) for pid in line.fields[7].split(b",") if pid.isdigit()]
 
 
 def spawn_error(stage: str, number: int, of: Job) -> str:

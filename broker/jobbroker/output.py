@@ -9,6 +9,7 @@ import base64
 import os
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
+from itertools import islice
 
 from msgspec import Struct
 
@@ -49,6 +50,16 @@ class OutputReader:
 
     def read(self, stream: StreamName, start: int, limit: int) -> Piece:
         """At most `limit` bytes of a stream, from `start` on, without a gap among them."""
+        while True:
+            piece = self._read(stream, start, limit)
+            # Oldest bytes are given up first: if the first of these is still kept, none was a hole when it was read.
+            if not piece.data or self._is_kept(piece.start):
+                return piece
+
+    def _is_kept(self, at: int) -> bool:
+        return any(piece.start <= at < piece.end and not piece.dropped for piece in islice(self._ranges(at), 2))
+
+    def _read(self, stream: StreamName, start: int, limit: int) -> Piece:
         data = bytearray()
         first = at = end = start
         dropped = run = 0
@@ -125,11 +136,29 @@ class OutputReader:
         low, high = 0, self._entries
         while high - low > 1:
             middle = (low + high) // 2
-            if int.from_bytes(os.pread(self._index, 8, middle * ENTRY), "little") <= start:
-                low = middle
+            entry = self._first_valid(middle, high)
+            if entry < high and self._entry(entry)[0] <= start:
+                low = entry
             else:
                 high = middle
         return low
+
+    def _first_valid(self, low: int, high: int) -> int:
+        """The first entry from `low` on that was not given up, `high` if there is none. Those lie side by side."""
+        if self._entry(low)[1]:
+            return low
+        while high - low > 1:
+            middle = (low + high) // 2
+            if self._entry(middle)[1]:
+                high = middle
+            else:
+                low = middle
+        return high
+
+    def _entry(self, number: int) -> tuple[int, int]:
+        """Where an entry begins, and its stamp, 0 if it was given up."""
+        data = os.pread(self._index, ENTRY, number * ENTRY)
+        return int.from_bytes(data[:8], "little"), int.from_bytes(data[8:], "little")
 
     def _read_entries(self, first: int) -> Iterator[tuple[int, int, int]]:
         end = self._entries * ENTRY

@@ -22,6 +22,10 @@ IDLE_SECONDS = 60.0
 """How long an idle shim is kept."""
 
 
+PATIENCE = 2.0
+"""How long a fork server may leave its requests unread before it is taken for dead: meanwhile everything waits."""
+
+
 class NoShim(Exception):
     """No shim could be had: the fork server cannot be started, or has no process to give."""
 
@@ -116,10 +120,14 @@ class ShimPool:
         if len(self._idle) > MAX_IDLE:
             self._idle.popleft().close()
 
-    def forget(self, shim: Shim) -> None:
-        """A shim is gone."""
+    def withdraw(self, shim: Shim) -> None:
+        """A shim takes no more jobs."""
         if shim.job is None and shim in self._idle:
             self._idle.remove(shim)
+
+    def forget(self, shim: Shim) -> None:
+        """A shim is gone."""
+        self.withdraw(shim)
         shim.close()
 
     def shrink(self, now: float) -> float | None:
@@ -136,6 +144,7 @@ class ShimPool:
 
     def _start(self) -> socket.socket:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours.settimeout(PATIENCE)
         try:
             with theirs:
                 self._process = subprocess.Popen(

@@ -15,6 +15,7 @@ from jobbroker.broker import Broker
 from jobbroker.core import job as life
 from jobbroker.core import record
 from jobbroker.core.job import Snapshot, is_live
+from jobbroker.core.reference import is_id
 from jobbroker.jobdir import JobDirectories
 from jobbroker.lines import event_of
 from jobbroker.requests import restore
@@ -29,14 +30,23 @@ log = logging.getLogger("jobbroker.recovery")
 def open_store(path: Path) -> tuple[Store, str | None]:
     """The store, and what happened to the one that was there, if it had to be put aside."""
     try:
-        store = Store.open(path)
-        store.rows.counts()
-        store.rows.live()
-        return store, None
+        return _open_readable(path), None
     except DamagedStore as exc:
         aside = quarantine(path)
         log.error("the store is damaged and was put aside: %s; %s", aside, exc)
         return Store.open(path), f"the store was damaged and is now {aside}; jobs were rebuilt from their records"
+
+
+def _open_readable(path: Path) -> Store:
+    """The store, once what will be read of it first was read."""
+    store = Store.open(path)
+    try:
+        store.rows.counts()
+        store.rows.live()
+    except BaseException:
+        store.abandon()  # before it is put aside: an open one would take the next one's log with it when it is closed
+        raise
+    return store
 
 
 async def rebuild(store: Store, jobs: JobDirectories) -> int:
@@ -75,45 +85,46 @@ async def adopt(broker: Broker, live: list[Snapshot]) -> None:
     for count, snapshot in enumerate(live):
         if count % GROUP == 0:
             await trio.lowlevel.checkpoint()
-        name = snapshot.job.id
-        broker.supervision.attend(snapshot.job)
-        broker.supervision.look(name)
-        if is_live(snapshot.job):
-            _resume_ending(broker, snapshot)
+        attendance = broker.supervision.attend(snapshot.job)
+        if snapshot.asked is not None:  # promised; the shim that had begun it needs no second word
+            attendance.asked = (snapshot.asked, snapshot.asked_grace_ms)
+            attendance.delivered = snapshot.ending is not None
+        broker.supervision.look(snapshot.job.id)
+    await _end_the_tied(broker, live)
     broker.release()
     still = sum(is_live(snapshot.job) for snapshot in live)
     log.info("recovered: %d live jobs, %d ended meanwhile", still, len(live) - still)
 
 
-def _resume_ending(broker: Broker, snapshot: Snapshot) -> None:
-    """An end that was promised and not begun is asked for again; a job tied to its starter has lost it."""
-    job = snapshot.job
-    if snapshot.asked is not None and snapshot.ending is None and job.status != "queued":
-        broker.supervision.ask(job.id, snapshot.asked, snapshot.asked_grace_ms)
-    elif snapshot.asked is not None:
-        broker.cancel_soon(job.id, snapshot.asked)
-    elif snapshot.on_disconnect == "cancel":
-        broker.cancel_soon(job.id, "disconnect")
+async def _end_the_tied(broker: Broker, live: list[Snapshot]) -> None:
+    """A job tied to its starter has lost it with the daemon both were connected to. If it waits, it never runs."""
+    async with trio.open_nursery() as nursery:
+        for snapshot in live:
+            if snapshot.on_disconnect == "cancel" and snapshot.asked is None and is_live(snapshot.job):
+                nursery.start_soon(broker.cancel_quietly, snapshot.job.id, "disconnect")
 
 
 async def sweep(broker: Broker, names: list[str]) -> None:
     """Remove the directories of jobs that were never promised: their record came before their row, and the row never.
 
-    Only such: one that has begun without a row is a row that the machine lost, and is taken back.
+    Only such: one that has begun without a row stays, for whoever wants to know what it was.
     """
     for count, name in enumerate(names):
         if count % GROUP == 0:
             await trio.lowlevel.checkpoint()
-        if broker.knows(name):
-            continue
-        try:
-            reading = broker.jobs.read(name)
-            begun = bool(reading.lines) or reading.locked
-            if not begun:
-                broker.jobs.remove(name)
-                log.info("removed, never promised: id=%s", name)
-        except record.DamagedRecord:
-            broker.jobs.remove(name)
-            log.info("removed, cut short and never promised: id=%s", name)
-        except OSError as exc:
-            log.warning("left alone: %s: %s", name, exc)
+        if is_id(name) and not broker.knows(name):
+            try:
+                if _was_never_promised(broker.jobs, name):
+                    broker.jobs.remove(name)
+                    log.info("removed, never promised: id=%s", name)
+            except OSError as exc:
+                log.warning("left alone: %s: %s", name, exc)
+
+
+def _was_never_promised(jobs: JobDirectories, name: str) -> bool:
+    """Of a job without a row: whether it has not begun, or not even its record was finished."""
+    try:
+        reading = jobs.read(name)
+    except (record.DamagedRecord, FileNotFoundError):
+        return jobs.holds_at_most(name, "record")
+    return not reading.lines and not reading.locked

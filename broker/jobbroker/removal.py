@@ -13,6 +13,7 @@ from jobbroker.events import Events
 from jobbroker.jobdir import JobDirectories
 from jobbroker.settings import Settings
 from jobbroker.store import Store
+from jobclient.protocol.errors import StoreUnavailable
 from jobclient.protocol.wire import TERMINAL
 
 log = logging.getLogger("jobbroker.jobs")
@@ -46,10 +47,15 @@ class Removals:
 
         Returns:
             The ids of those that are gone.
+
+        Raises:
+            StoreUnavailable: the rows cannot be written.
         """
+        if self._store.degraded is not None:
+            raise StoreUnavailable(f"nothing is removed while the store cannot be written: {self._store.degraded}")
         gone: list[Snapshot] = []
         for snapshot in snapshots:
-            if snapshot.job.id not in self._removing and is_terminal(snapshot.job) and self._remove_files(snapshot):
+            if self._may_go(snapshot) and self._remove_files(snapshot):
                 self._removing.add(snapshot.job.id)
                 gone.append(snapshot)
             await trio.lowlevel.checkpoint()
@@ -62,6 +68,13 @@ class Removals:
         finally:
             self._removing.difference_update(names)
         return names
+
+    def _may_go(self, snapshot: Snapshot) -> bool:
+        """Whether it has ended, and nobody removes it already, or has by now."""
+        name = snapshot.job.id
+        if name in self._removing or not is_terminal(snapshot.job):
+            return False
+        return self._table.get(name) is not None or self._store.rows.get(name) is not None
 
     def _remove_files(self, snapshot: Snapshot) -> bool:
         try:

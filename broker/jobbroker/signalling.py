@@ -12,8 +12,10 @@ from jobclient.protocol.errors import InvalidParams, InvalidState, NotDelivered
 from jobclient.protocol.wire import Target
 
 if TYPE_CHECKING:
-    from jobbroker.supervision import Attendance
+    from jobbroker.attendance import Attendance
 
+MAX_DIGITS = 10
+"""Longer numbers are no signals, and Python refuses to read the longest."""
 _PROCESS_GROUP = 1 << 2  # PIDFD_SIGNAL_PROCESS_GROUP, Linux 6.9
 
 
@@ -23,7 +25,7 @@ def number_of(name: str | int) -> int:
     Raises:
         InvalidParams: there is none; a default would be somebody's surprise.
     """
-    if isinstance(name, str) and name.isascii() and name.isdecimal():
+    if isinstance(name, str) and name.isascii() and name.isdecimal() and len(name) < MAX_DIGITS:
         name = int(name)
     if isinstance(name, int):
         if name in signal.valid_signals():

@@ -7,17 +7,19 @@ record is read and its verdict taken: that, and never a guess, is what is report
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 from collections.abc import Callable
 
 import trio
 
+from jobbroker.attendance import Attendance
 from jobbroker.clock import wall_ms
 from jobbroker.core import job, record
 from jobbroker.identity import boot_id, open_checked, send_signal
 from jobbroker.jobdir import JobDirectories, Reading
-from jobbroker.lines import event_of, survivors
+from jobbroker.lines import event_of, reason_of, survivors
 from jobbroker.orphan import Orphan, is_over
 from jobbroker.processes import NoShim, Shim, ShimPool
 from jobbroker.signals import SIGTERM
@@ -28,60 +30,14 @@ MAX_HANDOVERS = 3
 LOST_WITH_SHIM = "its shim was killed; how it ended was not seen"
 UNSURE_SECONDS = 0.01
 """Before a record that is claimed but does not say by whom yet is read again."""
+RETRY_SECONDS = 0.5
+"""Before something that could not be done for want of a descriptor, memory or disk is tried again."""
+_GONE = frozenset(
+    (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.EACCES, errno.EPERM)
+)  # of a record: waiting brings it back no more; anything else is trouble of ours, and says nothing of the job
+_SHORTAGES = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.ETOOMANYREFS, errno.EAGAIN))
 
 log = logging.getLogger("jobbroker.jobs")
-
-
-class Attendance:
-    """How one live job is watched.
-
-    Attributes:
-        job: the job, as clients see it; read only.
-        begun: set once the job runs, or has ended without.
-        ended: set once the job has ended.
-        survivors: processes of it that could not be killed.
-        claim: what its record says of the shim that claimed it (A).
-        started: what its record says of its process (S).
-    """
-
-    def __init__(self, of: Job) -> None:
-        self.job = of
-        self.begun = trio.Event()
-        self.ended = trio.Event()
-        self.survivors: list[int] = []
-        self.shim: Shim | None = None
-        self.orphan: Orphan | None = None
-        self.pidfd: int | None = None  # of the shim or the job, where there is no channel
-        self._scope: trio.CancelScope | None = None  # of the task that watches it
-        self.claim: record.Line | None = None
-        self.started: record.Line | None = None
-        self.heard = 0  # lines of the record that were reported
-        self.handovers = 0
-        self.asked: tuple[Reason, int] | None = None
-
-    @property
-    def watched(self) -> bool:
-        """Whether somebody has the job: a shim, or we for want of one."""
-        return self.shim is not None or self._scope is not None
-
-    def watch(self, handle: int | None) -> tuple[int | None, trio.CancelScope]:
-        """Begin to be watched through a pidfd; what the task that does it needs to know."""
-        self.pidfd = handle
-        self._scope = trio.CancelScope()
-        return handle, self._scope
-
-    def drop_watch(self) -> None:
-        """Let the task that watches end without a word."""
-        if self._scope is not None:
-            self._scope.cancel()
-        self.pidfd = self._scope = None
-
-    def unwatch(self, handle: int | None, scope: trio.CancelScope) -> None:
-        """That task ends; another one may have taken over already."""
-        if handle is not None:
-            os.close(handle)
-        if self._scope is scope:
-            self.pidfd = self._scope = None
 
 
 class Supervision:
@@ -133,17 +89,26 @@ class Supervision:
         try:
             with self._jobs.opened(name) as directory:
                 attendance.shim = self._offer(name, directory)
+            attendance.handovers += 1
         except NoShim as exc:
-            self._report(name, job.SpawnFailed(f"shim: {exc}", wall_ms()))
+            self._give_up(attendance, f"shim: {exc}")
         except OSError as exc:
-            self._report(name, job.SpawnFailed(f"record: {exc.strerror or exc}", wall_ms()))
+            if exc.errno in _SHORTAGES:
+                log.warning("cannot start yet: id=%s error=%s", name, exc)
+                self._look_later(attendance)
+            else:
+                self._give_up(attendance, f"record: {exc.strerror or exc}")
 
     def _offer(self, name: str, directory: int) -> Shim:
         while (idle := self._pool.acquire()) is not None:
             if idle.hand_over(name, directory):
                 return idle
         shim = self._pool.fork()
-        shim.hand_over(name, directory)  # if that fails it is gone already, and its channel will say so
+        try:
+            shim.hand_over(name, directory)  # if that fails it is gone already, and its channel will say so
+        except OSError:
+            shim.close()
+            raise
         shim.job = name
         self._nursery.start_soon(self._listen, shim)
         return shim
@@ -151,6 +116,18 @@ class Supervision:
     def withdraw(self, name: str, reason: Reason) -> bool:
         """Decide that a job shall never run; False if a shim has claimed it."""
         return self._jobs.withdraw(name, reason.encode(), wall_ms())
+
+    def _give_up(self, attendance: Attendance, error: str) -> None:
+        """No shim takes it: it shall never run, and its record says so before anybody is told."""
+        name = attendance.job.id
+        try:
+            withdrawn = self.withdraw(name, "spawn")
+        except (OSError, record.DamagedRecord):
+            withdrawn = True  # without a record nobody can run it
+        if withdrawn:
+            self._report(name, job.SpawnFailed(error, wall_ms()))
+        else:
+            self.look(name)
 
     async def _shrink_pool(self) -> None:
         """Send idle shims away in time; no timer runs while none idles."""
@@ -174,6 +151,16 @@ class Supervision:
             return  # sent away, or found gone by somebody who looked first
 
     def _hear(self, shim: Shim) -> None:
+        """Take what a shim says. A fault of ours in it must not end the watch over everything else."""
+        try:
+            self._take_messages(shim)
+        except Exception:
+            log.exception("fault in hearing a shim: id=%s", shim.job)
+            attendance = self._attended.get(shim.job or "")
+            if attendance is not None:
+                self._look_later(attendance)
+
+    def _take_messages(self, shim: Shim) -> None:
         """Take all messages that are there; a shim that is gone is closed."""
         messages: list[bytes] = []
         while latest := shim.receive():
@@ -183,14 +170,17 @@ class Supervision:
             name, _, rest = message.partition(b" ")
             if rest:
                 self._take(shim, name.decode(), rest)
+        if shim.retired:
+            self._pool.withdraw(shim)
         if latest is None:
             return
         self._pool.forget(shim)
-        if shim.job is not None:
-            attendance = self._attended.get(shim.job)
-            if attendance is not None and attendance.shim is shim:
-                attendance.shim = None
-                self.look(shim.job)
+        attendance = self._attended.get(shim.job or "")
+        if attendance is not None and attendance.shim is shim:
+            attendance.shim = None
+            if shim.retired:  # it was on its way out when it was given the job, which is no reason to give the job up
+                attendance.handovers -= 1
+            self.look(attendance.job.id)
 
     def _take(self, shim: Shim, name: str, rest: bytes) -> None:
         attendance = self._attended.get(name)
@@ -231,11 +221,41 @@ class Supervision:
             return
         try:
             reading = self._jobs.read(name)
-        except (OSError, record.DamagedRecord) as exc:
-            self._lose(name, f"its record cannot be read: {exc}")
-            return
+        except record.DamagedRecord as exc:
+            self._lose(name, f"its record is damaged, and it may still run: {exc}")
+        except OSError as exc:
+            if exc.errno in _GONE:
+                self._lose(name, f"its record is gone, and it may still run: {exc.strerror}")
+            else:
+                log.warning("record not read, trying again: id=%s error=%s", name, exc)
+                self._look_later(attendance)
+        else:
+            self._judge_safely(attendance, reading)
+
+    def _look_later(self, attendance: Attendance) -> None:
+        if not attendance.retrying:
+            attendance.retrying = True
+            self._nursery.start_soon(self._look_again, attendance)
+
+    async def _look_again(self, attendance: Attendance) -> None:
+        await trio.sleep(RETRY_SECONDS)
+        attendance.retrying = False
+        if not attendance.ended.is_set():
+            self._deliver(attendance)
+            self.look(attendance.job.id)
+
+    def _judge_safely(self, attendance: Attendance, reading: Reading) -> None:
+        """A fault of ours in it must not end the watch over everything else, nor leave this job unwatched."""
+        try:
+            self._judge(attendance, reading)
+        except Exception:
+            log.exception("fault in watching: id=%s", attendance.job.id)
+            self._look_later(attendance)
+
+    def _judge(self, attendance: Attendance, reading: Reading) -> None:
         for line in reading.lines[attendance.heard :]:
             self._report_line(attendance, line)
+        name = attendance.job.id
         match record.verdict(reading.lines, locked=reading.locked, boot=self._boot):
             case record.LIVE:
                 self._adopt(attendance)
@@ -247,19 +267,22 @@ class Supervision:
                 self._lose(name, "its shim was killed while starting it; it may have run")
             case record.REBOOTED:
                 self._lose(name, "the machine was restarted while it ran")
-            case _:
-                pass  # it ended, and its lines have said so
+            case _:  # it ended, and its lines have said so
+                if not attendance.ended.is_set():
+                    self._lose(name, "its record contradicts itself")
 
     def _lose(self, name: str, error: str) -> None:
         self._report(name, job.Lost(error, wall_ms()))
 
     def _offer_again(self, attendance: Attendance) -> None:
-        attendance.handovers += 1
-        if attendance.handovers >= MAX_HANDOVERS:
-            error = f"shim: {attendance.handovers} shims ended before they could take the job"
-            self._report(attendance.job.id, job.SpawnFailed(error, wall_ms()))
+        """Nobody has begun it. It is offered again, unless its end was asked for meanwhile."""
+        name = attendance.job.id
+        if attendance.asked is not None and self.withdraw(name, attendance.asked[0]):
+            self._report(name, job.NeverRan(attendance.asked[0], wall_ms()))
+        elif attendance.handovers >= MAX_HANDOVERS:
+            self._give_up(attendance, f"shim: {attendance.handovers} shims ended before they could take the job")
         else:
-            self._requeue(attendance.job.id)
+            self._requeue(name)
 
     def _adopt(self, attendance: Attendance) -> None:
         """A shim that is not ours has the job: watch it through its pidfd; its pokes tell what happens meanwhile."""
@@ -293,6 +316,10 @@ class Supervision:
             return
         log.warning("shim killed, job watched without it: id=%s pid=%d", attendance.job.id, started.number(0))
         attendance.orphan = Orphan(started.number(0), handle, reading.head, since=started.number(4))
+        begun = record.last(reading.lines, b"L")
+        if attendance.asked is None and begun is not None:  # its shim was ending it
+            attendance.asked = (reason_of(begun), attendance.job.grace_ms)
+        attendance.delivered = False
         self._deliver(attendance)
         _, scope = attendance.watch(handle)
         self._nursery.start_soon(self._attend_orphan, attendance, attendance.orphan, handle, scope)
@@ -304,10 +331,13 @@ class Supervision:
         try:
             with scope:
                 await orphan.run(lambda reason: self._report(name, job.EndBegun(reason)))
+                self._lose(name, LOST_WITH_SHIM)
+        except Exception:
+            log.exception("fault in watching without a shim: id=%s", name)
+            attendance.orphan = None
+            self._look_later(attendance)
         finally:
             attendance.unwatch(handle, scope)
-        if not scope.cancelled_caught:
-            self._lose(name, LOST_WITH_SHIM)
 
     # --- asking and asking after ------------------------------------------------------------------------------------
 
@@ -316,29 +346,38 @@ class Supervision:
         attendance = self._attended.get(name)
         if attendance is not None:
             attendance.asked = (reason, grace_ms)
+            attendance.delivered = False
             self._deliver(attendance)
 
     def _deliver(self, attendance: Attendance) -> None:
-        if attendance.asked is None:
+        if attendance.asked is None or attendance.delivered:
             return
         reason, grace_ms = attendance.asked
         if attendance.orphan is not None:
             attendance.orphan.ask(reason, grace_ms)
+            attendance.delivered = True
         elif attendance.claim is not None:
-            self._jobs.ask(attendance.job.id, reason, grace_ms)
-            handle = open_checked(attendance.claim.number(0), attendance.claim.number(1))
-            if handle is None:
-                return  # the shim is gone, and the end of its watch leads to the next step
-            send_signal(handle, SIGTERM)
+            try:
+                attendance.delivered = self._tell_shim(attendance.job.id, attendance.claim, reason, grace_ms)
+            except OSError as exc:
+                log.warning("cannot ask for the end, trying again: id=%s error=%s", attendance.job.id, exc)
+                self._look_later(attendance)
+
+    def _tell_shim(self, name: str, claim: record.Line, reason: Reason, grace_ms: int) -> bool:
+        """Leave word and wake the shim; False if it is gone, whose end leads to the next step."""
+        self._jobs.ask(name, reason, grace_ms)
+        handle = open_checked(claim.number(0), claim.number(1))
+        if handle is None:
+            return False
+        try:
+            return send_signal(handle, SIGTERM)
+        finally:
             os.close(handle)
-        else:
-            return
-        attendance.asked = None
 
     def poked(self, name: str) -> None:
         """An adopted shim says that its record has news."""
         attendance = self._attended.get(name)
-        if attendance is not None and attendance.shim is None:
+        if attendance is not None and attendance.shim is None and attendance.watched:
             self.look(name)
 
     def reconcile(self) -> None:

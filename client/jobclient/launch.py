@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 _ABSENT = frozenset({errno.ENOENT, errno.ECONNREFUSED})
 _BUSY = frozenset({errno.EAGAIN, errno.ECONNRESET, errno.EPIPE, errno.EINTR, errno.ETIMEDOUT})
 _PAUSE = 0.02
+MAX_KILLED = 5
+"""A broker that somebody kills while it starts has no fault of its own: so often another one is started."""
 
 
 def allowed() -> bool:
@@ -91,6 +93,7 @@ class _Search:
         self._lock = -1
         self._unit = may_start
         self._tried: list[str] = []
+        self._killed = 0
 
     def run(self) -> raw.RawConnection:
         while True:
@@ -172,7 +175,8 @@ class _Search:
             if isinstance(answer, raw.RawConnection):
                 return answer
             status = broker.status()
-            if status == spawn.EX_TEMPFAIL:
+            if status == spawn.EX_TEMPFAIL or (status is not None and status < 0 and self._killed < MAX_KILLED):
+                self._killed += status < 0
                 self._pause(None)
                 return None
             if status is not None:

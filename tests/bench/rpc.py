@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 from bench.cost import cpu_of, report
@@ -63,8 +64,8 @@ def trips(path: str, server: int) -> tuple[float, float]:
         return statistics.median(times), max(cpu_of(server) - before, 0.01) / CALLS
 
 
-def median(values: object) -> float:
-    return statistics.median(list(values))  # type: ignore[call-overload]  # any iterable of floats
+def median(values: Iterable[float]) -> float:
+    return statistics.median(list(values))
 
 
 if __name__ == "__main__":

@@ -136,6 +136,7 @@ def _fail_to_begin(snapshot: Snapshot, event: Event) -> Status:
 def _never_run(snapshot: Snapshot, event: Event) -> Status:
     assert isinstance(event, NeverRan)
     if event.reason in ("user", "disconnect", "shutdown"):
+        snapshot.job.cancel_requested = True
         return _close(snapshot, "cancelled", event.reason, event.wall_ms, None)
     return _close(snapshot, "failed", event.reason, event.wall_ms, f"it was never started ({event.reason})")
 

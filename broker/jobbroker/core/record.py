@@ -3,7 +3,7 @@
 A record is a head, written by the daemon before it promises the job, and lines, written by the shim that claimed it:
 
     head    NUL-terminated fields: magic, id, number, kind, cwd, then counted lists: argv, env, more ("name=value")
-    A       shim pid, its start time, boot id, pipe inodes: it is about to spawn
+    A       shim pid, its start time, boot id, pipe inodes (of stdin after an i): it is about to spawn
     S       job pid, its start time, boot id, wall ms, monotonic ms: it runs
     F       stage, errno, wall ms: it surely did not run
     T, C    wall ms, monotonic ms: its leader was stopped, continued
@@ -36,7 +36,18 @@ UNBEGUN, LIVE, ENDED, UNSPAWNED, NEVER, UNKNOWN, ORPHANED, REBOOTED, DAMAGED = (
 )
 VERDICTS = (UNBEGUN, LIVE, ENDED, UNSPAWNED, NEVER, UNKNOWN, ORPHANED, REBOOTED, DAMAGED)
 
-_ARITY = {b"A": 4, b"S": 5, b"F": 3, b"T": 2, b"C": 2, b"L": 3, b"X": 8, b"N": 2}
+# The most digits of each field, 0 for one that is no number: what is longer overflows somewhere on the way.
+_PID, _CODE, _BIG = 7, 5, 18
+_SHAPES = {
+    b"A": (_PID, _BIG, 0, 0),
+    b"S": (_PID, _BIG, 0, _BIG, _BIG),
+    b"F": (0, _CODE, _BIG),
+    b"T": (_BIG, _BIG),
+    b"C": (_BIG, _BIG),
+    b"L": (0, _BIG, _BIG),
+    b"X": (_CODE, _BIG, _BIG, _BIG, _BIG, _BIG, _BIG, 0),
+    b"N": (0, _BIG),
+}
 
 
 class DamagedRecord(ValueError):
@@ -144,9 +155,17 @@ def decode_lines(data: bytes) -> list[Line]:
     lines: list[Line] = []
     for text in data.split(b"\n")[:-1]:
         letter, *fields = text.split(b" ")
-        if _ARITY.get(letter) == len(fields):
+        if _fits(fields, _SHAPES.get(letter)):
             lines.append(Line(letter, fields))
     return lines
+
+
+def _fits(fields: list[bytes], shape: tuple[int, ...] | None) -> bool:
+    """Whether the fields are as many as they should be, and numbers where they should be."""
+    if shape is None or len(fields) != len(shape):
+        return False
+    pairs = zip(fields, shape, strict=True)
+    return all(not digits or (field.isdigit() and len(field) <= digits) for field, digits in pairs)
 
 
 def last(lines: list[Line], letter: bytes) -> Line | None:
@@ -163,8 +182,7 @@ def end_of_lines(data: bytes) -> int:
     What a killed writer left unfinished must be written over. Behind it the next line would be glued to it and be no
     line either, and an attempt nobody can read is an attempt that will be made twice.
     """
-    newline = data.rfind(b"\n")
-    return (max(data.rfind(b"\x00"), newline)) + 1
+    return max(data.rfind(b"\n"), data.rfind(b"\0")) + 1
 
 
 def verdict(lines: list[Line], *, locked: bool, boot: bytes) -> str:

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import os
 
+from msgspec import Struct
+
 from jobbroker.broker import Leaving
 from jobbroker.clock import mono_ms
 from jobbroker.methods.call import Call, Method
 from jobclient.protocol import errors, wire
 from jobclient.protocol.framing import MAX_MESSAGE
 from jobclient.version import __version__
+
+
+class Anything(Struct):
+    """Parameters that do not matter: whatever an editor sends along is ignored."""
 
 
 def ping(call: Call, _: wire.Nothing) -> wire.Ping:
@@ -59,10 +65,9 @@ def shutdown(call: Call, params: wire.ShutdownParams) -> wire.Done:
     broker = call.broker
     mode = params.mode or "ifIdle"
     broker.reconcile()
-    if mode == "ifIdle" and broker.table.live:
+    if mode == "ifIdle" and broker.live:
         raise errors.JobsActive(
-            f"{broker.table.live} jobs are live; keepJobs leaves them running, cancelJobs ends them",
-            {"live": broker.table.live},
+            f"{broker.live} jobs are live; keepJobs leaves them running, cancelJobs ends them", {"live": broker.live}
         )
     broker.leave(Leaving("request", cancel_jobs=mode == "cancelJobs", grace_ms=params.grace_ms))
     return wire.Done()
@@ -79,7 +84,7 @@ def initialize(call: Call, params: wire.InitializeParams) -> wire.Initialized:
     )
 
 
-def end_of_session(_call: Call, _params: wire.Anything) -> None:
+def end_of_session(_call: Call, _params: Anything) -> None:
     """`shutdown` of an editor's life cycle: nothing to do; it does not end the broker (editors.md S18)."""
 
 
@@ -88,5 +93,5 @@ METHODS = {
     "broker/status": Method(wire.Nothing, status),
     "broker/shutdown": Method(wire.ShutdownParams, shutdown),
     "initialize": Method(wire.InitializeParams, initialize),
-    "shutdown": Method(wire.Anything, end_of_session),
+    "shutdown": Method(Anything, end_of_session),
 }

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import contextmanager
+
 import trio
 
 from jobbroker.core.job import Snapshot, is_terminal
@@ -37,7 +40,7 @@ def _start(call: Call, snapshot: Snapshot, params: wire.OutputParams) -> int:
     if params.tail is not None:
         if params.tail < 0:
             raise errors.InvalidParams("`tail` must not be negative")
-        with call.broker.jobs.opened(snapshot.job.id) as directory, opened_output(directory) as reader:
+        with _opened(call, snapshot) as reader:
             return reader.tail(params.stream or "all", params.tail)
     cursor = params.from_ or "0"
     if not (cursor.isascii() and cursor.isdecimal() and len(cursor) <= 18):
@@ -47,9 +50,15 @@ def _start(call: Call, snapshot: Snapshot, params: wire.OutputParams) -> int:
 
 def _read(call: Call, snapshot: Snapshot, stream: wire.StreamName, start: int, limit: int) -> wire.Output:
     over = is_terminal(snapshot.job)  # before the file is measured: then nothing comes after
+    with _opened(call, snapshot) as reader:
+        return _piece(reader, stream, start, limit, over=over)
+
+
+@contextmanager
+def _opened(call: Call, snapshot: Snapshot) -> Generator[OutputReader]:
     try:
         with call.broker.jobs.opened(snapshot.job.id) as directory, opened_output(directory) as reader:
-            return _piece(reader, stream, start, limit, over=over)
+            yield reader
     except FileNotFoundError:
         raise errors.JobNotFound(f"{snapshot.job.id} has been removed") from None
 
@@ -96,7 +105,7 @@ def result(call: Call, params: wire.JobParams) -> wire.ResultResult:
             f"{job.id} is {job.status}, so it has no result; its output can be read",
             {"status": job.status, "reason": job.reason, "exitCode": job.exit_code, "id": job.id},
         )
-    with call.broker.jobs.opened(job.id) as directory, opened_output(directory) as reader:
+    with _opened(call, snapshot) as reader:
         (out, more_out), (err, more_err) = (reader.last(stream, RESULT) for stream in ("stdout", "stderr"))
     texts, encoding = _texts(out, err)
     return wire.ResultResult(

@@ -101,10 +101,6 @@ class Nothing(Params):
     """No parameters."""
 
 
-class Anything(Struct):
-    """Parameters that do not matter: whatever an editor sends along is ignored."""
-
-
 class Done(Result):
     """No result but that it is done."""
 

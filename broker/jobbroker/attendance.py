@@ -1,0 +1,67 @@
+"""How one live job is watched: who has it, what its record has said so far, and what it was asked."""
+
+from __future__ import annotations
+
+import os
+
+import trio
+
+from jobbroker.core import record
+from jobbroker.orphan import Orphan
+from jobbroker.processes import Shim
+from jobclient.protocol.wire import Job, Reason
+
+
+class Attendance:
+    """How one live job is watched.
+
+    Attributes:
+        job: the job, as clients see it; read only.
+        begun: set once the job runs, or has ended without.
+        ended: set once the job has ended.
+        survivors: processes of it that could not be killed.
+        claim: what its record says of the shim that claimed it (A).
+        started: what its record says of its process (S).
+        asked: the reason and the grace of the end that was asked for; kept, since whoever was told may be killed.
+    """
+
+    def __init__(self, of: Job) -> None:
+        self.job = of
+        self.begun = trio.Event()
+        self.ended = trio.Event()
+        self.survivors: list[int] = []
+        self.shim: Shim | None = None
+        self.orphan: Orphan | None = None
+        self.pidfd: int | None = None  # of the shim or the job, where there is no channel
+        self._scope: trio.CancelScope | None = None  # of the task that watches it
+        self.claim: record.Line | None = None
+        self.started: record.Line | None = None
+        self.heard = 0  # lines of the record that were reported
+        self.handovers = 0
+        self.asked: tuple[Reason, int] | None = None
+        self.delivered = False  # to whoever has the job now
+        self.retrying = False
+
+    @property
+    def watched(self) -> bool:
+        """Whether somebody has the job: a shim, or we for want of one."""
+        return self.shim is not None or self._scope is not None
+
+    def watch(self, handle: int | None) -> tuple[int | None, trio.CancelScope]:
+        """Begin to be watched through a pidfd; what the task that does it needs to know."""
+        self.pidfd = handle
+        self._scope = trio.CancelScope()
+        return handle, self._scope
+
+    def drop_watch(self) -> None:
+        """Let the task that watches end without a word."""
+        if self._scope is not None:
+            self._scope.cancel()
+        self.pidfd = self._scope = None
+
+    def unwatch(self, handle: int | None, scope: trio.CancelScope) -> None:
+        """That task ends; another one may have taken over already."""
+        if handle is not None:
+            os.close(handle)
+        if self._scope is scope:
+            self.pidfd = self._scope = None
