@@ -330,6 +330,39 @@ def test_jobs_outlive_a_restart(cli: Cli, feed: Callable[[str], None]) -> None:
     assert cli.ok("broker", "logs")
 
 
+STRANGER = """
+import fcntl, json, os, signal, sys
+from jobclient import paths
+from jobclient.protocol.errors import MethodNotFound
+from scripted import PING, Scripted, in_turn
+
+paths.make_private_dir(paths.state_dir())
+paths.make_private_dir(paths.instance_dir("default"))
+lock = os.open(paths.lock_path("default"), os.O_RDWR | os.O_CREAT, 0o600)
+fcntl.flock(lock, fcntl.LOCK_EX)
+place = paths.socket_path("default")
+os.write(lock, json.dumps({"pid": os.getpid(), "socket": place, "version": "99"}).encode())
+answers = {"broker_ping": lambda _: {**PING, "protocol": 99}, "broker_shutdown": in_turn(MethodNotFound("what?"))}
+with Scripted(place, **answers):
+    print("up", flush=True)
+    signal.pause()
+"""
+
+
+def test_a_broker_of_another_version_is_replaced_on_request(cli: Cli) -> None:
+    environ = {**cli.home.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    stranger = subprocess.Popen([sys.executable, "-c", STRANGER], env=environ, stdout=subprocess.PIPE, text=True)
+    assert stranger.stdout is not None
+    assert stranger.stdout.readline() == "up\n"
+    done = cli("list")
+    assert done.returncode == 5
+    assert "speaks protocol 99, this client needs protocol 1  -> jobctl broker restart" in done.stderr
+    cli.ok("broker", "restart")
+    assert stranger.wait(PATIENCE) == -signal.SIGTERM
+    stranger.stdout.close()
+    assert cli.ok("list") == ""
+
+
 def test_stopping_may_take_the_jobs_along(cli: Cli) -> None:
     job = cli.start("sleep", "60")
     cli.ok("broker", "stop", "--jobs", "cancel")

@@ -90,7 +90,7 @@ def _argv(given: Given) -> list[object]:
     if script is not None:
         return ["sh", "-c", text(script), *(["sh", *map(text, given.operands)] if given.operands else [])]
     if not given.operands:
-        raise UsageError("say what: jobctl start [options] -- COMMAND...")
+        raise UsageError("say what to run, best behind --  -> jobctl help start")
     return [text(word) for word in given.operands]
 
 
