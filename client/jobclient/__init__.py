@@ -57,16 +57,16 @@ __all__ = [
     "StoreUnavailable", "TimedOut", "TooLarge", "VersionMismatch", "Waited", "__version__",
 ]  # fmt: skip
 
+if not TYPE_CHECKING:  # type checkers see the imports above, and nothing that is not there
 
-def __getattr__(name: str) -> object:
-    if name in __all__:
-        for home in _HOMES:
-            module = __import__(f"jobclient.{home}", fromlist=(name,))
-            if hasattr(module, name):
-                value: object = getattr(module, name)
-                globals()[name] = value
-                return value
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    def __getattr__(name: str) -> object:
+        if name in __all__:
+            for home in _HOMES:
+                module = __import__(f"jobclient.{home}", fromlist=(name,))
+                if hasattr(module, name):
+                    value = globals()[name] = getattr(module, name)
+                    return value
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

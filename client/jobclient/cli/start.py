@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from jobclient.link import Link
     from jobclient.raw import Message
 
-_STARTED = {"queued": "queued", "running": "started", "stopped": "started"}
-
 
 def start(given: Given, link: Link, console: Console) -> int:
     """Start a job and return at once."""
@@ -32,8 +30,8 @@ def start(given: Given, link: Link, console: Console) -> int:
         console.print(job["id"])
     else:
         name = f"  {escape(job['name'])}" if job["name"] else ""
-        word = _STARTED.get(job["status"], words.state(job)) if answer["created"] else f"was there: {words.state(job)}"
-        console.print(f"{job['id']}{name}  {word}")
+        word = "started" if job["startedAt"] else words.state(job)  # even if it has ended by now
+        console.print(f"{job['id']}{name}  {word if answer['created'] else f'was there: {words.state(job)}'}")
         console.hint(f"  -> jobctl output -f {job['id']}")
     if job["reason"] == "spawn":
         console.note(f"{words.title(job)} could not be started: {job['error']}")
@@ -92,7 +90,7 @@ def _argv(given: Given) -> list[object]:
     if script is not None:
         return ["sh", "-c", text(script), *(["sh", *map(text, given.operands)] if given.operands else [])]
     if not given.operands:
-        raise UsageError("say what: jobctl start [options] -- COMMAND...")
+        raise UsageError("say what to run, best behind --  -> jobctl help start")
     return [text(word) for word in given.operands]
 
 
