@@ -12,7 +12,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-from driver import Bell, Driver, await_end
+from driver import Bell, Driver, Link, await_end
 from harness import Home, Processes, Wire
 
 hypothesis.settings.register_profile("patient", deadline=None)  # a busy machine is no failure
@@ -102,6 +102,11 @@ def driving(state: Path, prefix: Iterable[str] = ()) -> Generator[Driver]:
 def driver(tmp_path: Path) -> Generator[Driver]:
     with driving(tmp_path) as driver:
         yield driver
+
+
+@pytest.fixture
+def shim(driver: Driver) -> Link:
+    return driver.shim()
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from jobbroker import tree
 from jobbroker.core import record
 from jobbroker.core.index import decode
 from jobbroker.forks import fork_server_command
-from jobbroker.identity import boot_id, open_checked, open_process, read_file
+from jobbroker.identity import boot_id, open_checked, open_process, read_file, read_stat
 from jobbroker.jobdir import JobDirectories, Reading
 
 if TYPE_CHECKING:
@@ -281,3 +281,24 @@ def _belongs(pid: int, mark: bytes, log: str) -> bool:
         return mark in read_file(f"/proc/{pid}/environ") or mark in read_file(f"/proc/{pid}/cmdline")
     except OSError:
         return False
+
+
+def leader(driver: Driver, name: str) -> int:
+    return driver.line(name, "S").number(0)
+
+
+def between(driver: Driver, name: str, first: str, second: str) -> int:
+    """Milliseconds from one line to another; the clock is the last field of all but X."""
+    clock = {"S": 4, "L": 2, "T": 1, "C": 1, "X": 2}
+    return driver.line(name, second).number(clock[second]) - driver.line(name, first).number(clock[first])
+
+
+def ringing(bell: Bell, script: str, line: str = "ready") -> list[str]:
+    """A shell that rings when it is set up: the word BELL in the script."""
+    return ["sh", "-c", script.replace("BELL", f"echo {line} > {bell.path}")]
+
+
+def cpu_ticks(pid: int) -> int:
+    stat = read_stat(pid)
+    assert stat is not None
+    return int(stat[11]) + int(stat[12])
