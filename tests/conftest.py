@@ -14,6 +14,7 @@ import pytest
 
 from driver import Bell, Driver, Link, await_end
 from harness import Home, Processes, Wire
+from jobctl import Cli
 
 hypothesis.settings.register_profile("patient", deadline=None)  # a busy machine is no failure
 hypothesis.settings.load_profile("patient")
@@ -75,6 +76,16 @@ def home(new_home: Callable[..., Home]) -> Home:
     made = new_home()
     made.start()
     return made
+
+
+@pytest.fixture
+def cli(new_home: Callable[..., Home], tmp_path: Path) -> Generator[Cli]:
+    """`jobctl` where no broker runs yet; one that it starts is stopped with the test."""
+    work = tmp_path / "work"
+    work.mkdir()
+    made = Cli(new_home(), work)
+    yield made
+    made.ok("broker", "stop", "--jobs", "cancel")
 
 
 @pytest.fixture

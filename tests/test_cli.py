@@ -1,4 +1,4 @@
-"""The command line on a real broker: what it prints, what it ends with, and what it does when the broker dies."""
+"""The command line on a real broker: what it prints, and what it ends with."""
 
 from __future__ import annotations
 
@@ -6,78 +6,14 @@ import hashlib
 import json
 import os
 import resource
-import signal
 import subprocess
 import sys
-from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from harness import PATIENCE, Home, alive, eventually
-
-JOBCTL = [sys.executable, "-P", "-c", "import sys; from jobclient.cli.main import main; sys.exit(main())"]
-Done = subprocess.CompletedProcess[str]
-
-
-class Cli:
-    """`jobctl` in a home of its own; a broker it starts is stopped with the test."""
-
-    def __init__(self, home: Home, cwd: Path) -> None:
-        self.home = home
-        self.cwd = cwd
-        self.umask = 0o022
-
-    def __call__(self, *words: str, **environ: str) -> Done:
-        return self.popen(words, environ)(None)
-
-    def popen(self, words: Sequence[str | bytes], environ: dict[str, str]) -> Callable[[str | None], Done]:
-        process = self.begin(*words, **environ)
-
-        def finish(stdin: str | None) -> Done:
-            out, err = process.communicate(stdin, timeout=PATIENCE)
-            return subprocess.CompletedProcess(words, process.returncode, out, err)
-
-        return finish
-
-    def begin(self, *words: str | bytes, **environ: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [*JOBCTL, *words],
-            env={**self.home.environ, **environ},
-            cwd=self.cwd,
-            umask=self.umask,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            encoding="utf-8",
-            errors="surrogateescape",
-        )
-
-    def ok(self, *words: str, **environ: str) -> str:
-        done = self(*words, **environ)
-        assert done.returncode == 0, done
-        return done.stdout
-
-    def json(self, *words: str) -> Any:
-        return json.loads(self.ok(*words))
-
-    def start(self, *words: str) -> str:
-        return self.ok("start", "-q", *words).strip()
-
-    def broker(self) -> int:
-        return int(self.ok("broker", "status", "-q"))
-
-
-@pytest.fixture
-def cli(new_home: Callable[..., Home], tmp_path: Path) -> Generator[Cli]:
-    """Jobctl where no broker runs yet."""
-    work = tmp_path / "work"
-    work.mkdir()
-    made = Cli(new_home(), work)
-    yield made
-    made.ok("broker", "stop", "--jobs", "cancel")
-
+from harness import PATIENCE
+from jobctl import JOBCTL, Cli
 
 # --- starting and looking -------------------------------------------------------------------------------------------
 
@@ -255,172 +191,6 @@ def test_nobody_reads(cli: Cli) -> None:
     process.stderr.close()
 
 
-# --- when the broker dies -------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def feed(cli: Cli) -> Generator[Callable[[str], None]]:
-    """What is given to this appears as the output of a job that runs `cat fifo`."""
-    path = cli.cwd / "fifo"
-    os.mkfifo(path)
-    descriptor = os.open(path, os.O_RDWR)  # never blocks, never ends on its own
-    yield lambda text: (os.write(descriptor, text.encode()), None)[1]
-    os.close(descriptor)
-
-
-def kill_broker(cli: Cli) -> None:
-    pid = cli.broker()
-    os.kill(pid, signal.SIGKILL)
-    eventually(lambda: not alive(pid), "the broker is dead")
-
-
-@pytest.mark.parametrize("split", [(), ("--split",)])
-def test_no_byte_is_lost_or_doubled_when_the_broker_is_killed(
-    cli: Cli, feed: Callable[[str], None], split: tuple[str, ...]
-) -> None:
-    process = cli.begin("run", *split, "sh", "-c", 'while read -r l && [ "$l" ]; do echo "$l"; done <fifo')
-    assert process.stdout is not None
-    seen: list[str] = []
-    for turn in range(3):
-        first, second = ([f"{turn}.{half}.{i}\n" for i in range(150)] for half in range(2))
-        feed("".join(first))
-        seen += [process.stdout.readline() for _ in first]
-        kill_broker(cli)
-        feed("".join(second))
-        seen += [process.stdout.readline() for _ in second]
-    feed("\n")
-    out, err = process.communicate(timeout=PATIENCE)
-    expected = [f"{turn}.{half}.{i}\n" for turn in range(3) for half in range(2) for i in range(150)]
-    assert seen == expected
-    assert (process.returncode, out, err) == (0, "", "")
-
-
-@pytest.mark.parametrize("words", [("wait",), ("output", "-f", "--exit")])
-def test_a_watcher_outlives_the_broker(cli: Cli, feed: Callable[[str], None], words: tuple[str, ...]) -> None:
-    job = cli.start("--", "sh", "-c", "read -r l <fifo; echo $l; exit 5")
-    process = cli.begin(*words, job)
-    for _ in range(2):
-        kill_broker(cli)
-        eventually(lambda: cli("broker", "status").returncode == 0, "the watcher has started another")
-    feed("done\n")
-    out, _ = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 5
-    assert ("done" in out) == (words[0] == "output")
-
-
-def test_many_at_once_start_one_broker(cli: Cli) -> None:
-    waiting = [cli.popen(["start", "-q", "--", "true"], {}) for _ in range(12)]
-    done = [finish(None) for finish in waiting]
-    assert [each.returncode for each in done] == [0] * 12, done
-    assert len(cli.json("list", "-a", "--json")["jobs"]) == 12
-    said = (cli.home.state / "broker.log").read_text()
-    assert f"{cli.broker()}" in cli.ok("broker", "status")
-    assert "Traceback" not in said
-
-
-def test_jobs_outlive_a_restart(cli: Cli, feed: Callable[[str], None]) -> None:
-    job = cli.start("--", "sh", "-c", "read -r l <fifo; echo $l")
-    before = cli.broker()
-    cli.ok("broker", "restart")
-    assert cli.broker() != before
-    cli.ok("broker", "stop")
-    assert cli("broker", "status").returncode == 5
-    feed("still here\n")
-    assert cli.ok("output", "-f", job) == "still here\n"
-    assert cli.ok("broker", "logs")
-
-
-STRANGER = """
-import fcntl, json, os, signal, sys
-from jobclient import paths
-from jobclient.protocol.errors import MethodNotFound
-from scripted import PING, Scripted, in_turn
-
-paths.make_private_dir(paths.state_dir())
-paths.make_private_dir(paths.instance_dir("default"))
-lock = os.open(paths.lock_path("default"), os.O_RDWR | os.O_CREAT, 0o600)
-fcntl.flock(lock, fcntl.LOCK_EX)
-place = paths.socket_path("default")
-os.write(lock, json.dumps({"pid": os.getpid(), "socket": place, "version": "99"}).encode())
-answers = {"broker_ping": lambda _: {**PING, "protocol": 99}, "broker_shutdown": in_turn(MethodNotFound("what?"))}
-with Scripted(place, **answers):
-    print("up", flush=True)
-    signal.pause()
-"""
-
-
-def test_a_broker_of_another_version_is_replaced_on_request(cli: Cli) -> None:
-    environ = {**cli.home.environ, "PYTHONPATH": str(Path(__file__).parent)}
-    stranger = subprocess.Popen([sys.executable, "-c", STRANGER], env=environ, stdout=subprocess.PIPE, text=True)
-    assert stranger.stdout is not None
-    assert stranger.stdout.readline() == "up\n"
-    done = cli("list")
-    assert done.returncode == 5
-    assert "speaks protocol 99, this client needs protocol 1  -> jobctl broker restart" in done.stderr
-    cli.ok("broker", "restart")
-    assert stranger.wait(PATIENCE) == -signal.SIGTERM
-    stranger.stdout.close()
-    assert cli.ok("list") == ""
-
-
-def test_stopping_may_take_the_jobs_along(cli: Cli) -> None:
-    job = cli.start("sleep", "60")
-    cli.ok("broker", "stop", "--jobs", "cancel")
-    assert cli.json("status", "--json", job)["job"]["status"] == "cancelled"
-
-
-# --- keys -----------------------------------------------------------------------------------------------------------
-
-TRAPS = """trap 'echo got INT; exit 9' INT; echo ready; while :; do sleep 0.05; done"""
-DEAF = """trap '' INT TERM; echo ready; while :; do sleep 0.05; done"""
-
-
-def ready(process: subprocess.Popen[str]) -> None:
-    assert process.stdout is not None
-    assert process.stdout.readline() == "ready\n"
-
-
-def test_the_first_interrupt_is_the_job_s(cli: Cli) -> None:
-    process = cli.begin("run", "sh", "-c", TRAPS)
-    ready(process)
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=PATIENCE)
-    assert (process.returncode, out, err) == (9, "got INT\n", "")
-
-
-def test_the_second_interrupt_cancels(cli: Cli) -> None:
-    process = cli.begin("run", "--grace", "100ms", "sh", "-c", DEAF)
-    ready(process)
-    process.send_signal(signal.SIGINT)
-    job = cli.json("list", "--json")["jobs"][0]["id"]  # by now the first has been taken
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 137
-    assert f"cancelling {job}" in err
-
-
-@pytest.mark.parametrize(("number", "code", "told"), [(signal.SIGQUIT, 130, True), (signal.SIGHUP, 129, False)])
-def test_leaving_a_job_alone(cli: Cli, number: signal.Signals, code: int, told: bool) -> None:
-    process = cli.begin("run", "sh", "-c", DEAF)
-    ready(process)
-    process.send_signal(number)
-    _, err = process.communicate(timeout=PATIENCE)
-    job = cli.json("list", "--json")["jobs"][0]
-    assert (process.returncode, job["status"]) == (code, "running")
-    assert err == (f"jobctl: detached, {job['id']} goes on  -> jobctl output -f {job['id']}\n" if told else "")
-    cli.ok("cancel", "--now", job["id"])
-
-
-def test_an_interrupt_ends_the_watching_only(cli: Cli) -> None:
-    job = cli.start("sh", "-c", DEAF)
-    process = cli.begin("output", "-f", job)
-    ready(process)
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=PATIENCE)
-    assert (process.returncode, err) == (130, f"jobctl: still running: jobctl output -f {job}\n")
-    assert "cancelled" in cli.ok("cancel", "--now", job)
-
-
 # --- the rest -------------------------------------------------------------------------------------------------------
 
 
@@ -438,16 +208,6 @@ def test_changes_are_told(cli: Cli) -> None:
     last = json.loads(watcher.communicate(timeout=PATIENCE)[0].splitlines()[-1])
     assert last["method"] == "notifications/broker/shuttingDown"
     assert watcher.returncode == 0
-
-
-def test_signals_reach_a_job(cli: Cli) -> None:
-    job = cli.start("sh", "-c", TRAPS)
-    follower = cli.begin("output", "-f", "--exit", job)
-    ready(follower)
-    cli.ok("signal", job, "int")
-    assert follower.communicate(timeout=PATIENCE)[0] == "got INT\n"
-    assert follower.returncode == 9
-    assert cli("signal", job, "int").returncode == 4
 
 
 def test_cleaning(cli: Cli) -> None:

@@ -76,7 +76,7 @@ def test_waiting(client: Client) -> None:
 
 
 def test_a_stopped_job_is_not_waited_for(client: Client) -> None:
-    job = shell(client, "sleep 60")
+    job = client.start(["sleep", "60"]).job
     assert client.signal(job.id, "stop").id == job.id
     with pytest.raises(errors.InvalidState):
         client.wait(job.id)
