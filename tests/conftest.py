@@ -1,13 +1,22 @@
-"""Fixtures: a home for brokers, and the promise that no process survives a test."""
+"""What tests share: homes for brokers, drivers of shims, small disks, and proof that no process outlives a test."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+import os
+import signal
+import subprocess
+from collections.abc import Callable, Generator, Iterable
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import hypothesis
 import pytest
 
+from driver import Bell, Driver, await_end
 from harness import Home, Processes, Wire
+
+hypothesis.settings.register_profile("patient", deadline=None)  # a busy machine is no failure
+hypothesis.settings.load_profile("patient")
 
 SHARED: list[Home] = []
 """Homes of the module that is running."""
@@ -72,3 +81,61 @@ def home(new_home: Callable[..., Home]) -> Home:
 def wire(home: Home) -> Wire:
     """A connection to a running broker."""
     return home.connect()
+
+
+@contextmanager
+def driving(state: Path, prefix: Iterable[str] = ()) -> Generator[Driver]:
+    """A driver; at the end its fork server, its shims and all processes of its jobs must be gone."""
+    driver = Driver(state, prefix)
+    try:
+        yield driver
+    finally:
+        driver.close()
+        left = [pid for pid in driver.processes() if not await_end(pid, 2)]
+        for pid in left:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+    assert not left, f"processes outlive the test: {left}"
+
+
+@pytest.fixture
+def driver(tmp_path: Path) -> Generator[Driver]:
+    with driving(tmp_path) as driver:
+        yield driver
+
+
+@pytest.fixture
+def bell(tmp_path: Path) -> Generator[Bell]:
+    bell = Bell(tmp_path / "bell")
+    yield bell
+    bell.close()
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Generator[Bell]:
+    """The other direction: a job waits here until the test rings."""
+    gate = Bell(tmp_path / "gate")
+    yield gate
+    gate.close()
+
+
+@pytest.fixture(params=["tmpfs", "ext4"])
+def small_disk(request: pytest.FixtureRequest, tmp_path: Path) -> Generator[Path]:
+    """A disk of its own of a few MiB, to be filled."""
+    if os.geteuid() != 0:
+        pytest.skip("only root may mount a small disk")
+    place = tmp_path / "disk"
+    place.mkdir(mode=0o700)
+    if request.param == "tmpfs":
+        command = ["mount", "-t", "tmpfs", "-o", "size=2m,mode=700", "none", str(place)]
+    else:
+        image = tmp_path / "image"
+        with image.open("wb") as file:
+            file.truncate(8 << 20)
+        subprocess.run(["mkfs.ext4", "-q", "-m", "0", str(image)], check=True)
+        command = ["mount", "-o", "loop", str(image), str(place)]
+    if subprocess.run(command, check=False, stderr=subprocess.DEVNULL).returncode:
+        pytest.skip(f"no {request.param} to be mounted here")
+    place.chmod(0o700)
+    yield place
+    subprocess.run(["umount", str(place)], check=True)

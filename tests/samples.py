@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from jobbroker.core.job import Snapshot, timestamp
 from jobbroker.core.reference import ALPHABET, ID_LENGTH, LETTERS
-from jobclient.protocol.wire import LIVE, Job, Text
-
-if TYPE_CHECKING:
-    from jobclient.protocol.wire import Status
+from jobclient.protocol.wire import LIVE, Job, Status, Text
 
 EPOCH = 1_700_000_000_000
 

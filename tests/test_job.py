@@ -38,7 +38,7 @@ SAMPLES: dict[type[Event], Event] = {
     NeverRan: NeverRan("user", NOW),
     Stopped: Stopped(NOW),
     Continued: Continued(),
-    EndAsked: EndAsked("user", 5000),
+    EndAsked: EndAsked("user", 5_000),
     EndBegun: EndBegun("user"),
     Ended: Ended(3 << 8, NOW, 9_000, Stream(10, 1), Stream(20, 2)),
     Lost: Lost("its shim is gone", NOW),
@@ -202,9 +202,24 @@ def test_stops_do_not_count_once_the_end_has_begun(live: Status) -> None:
     assert made.job.status == live
 
 
+def test_the_first_cancellation_names_the_reason_and_the_last_the_grace() -> None:
+    made = reach("running")
+    assert life.apply(made, EndAsked("disconnect", 5_000))
+    assert life.apply(made, EndAsked("user", 10))
+    assert not life.apply(made, EndAsked("user", 10))
+    assert (made.asked, made.asked_grace_ms, made.ending) == ("disconnect", 10, None)
+
+
+@pytest.mark.parametrize(("reason", "said"), [("spawn", "spawn"), ("internal", "internal")])
+def test_a_job_that_could_not_begin_says_whose_fault_it_was(reason: Reason, said: Reason) -> None:
+    made = snapshot()
+    life.apply(made, SpawnFailed("no luck", NOW, reason))
+    assert (made.job.status, made.job.reason, made.job.error) == ("failed", said, "no luck")
+
+
 def test_completed_after_a_cancel_remembers_that_it_was_asked() -> None:
     made = reach("running")
-    life.apply(made, EndAsked("user", 5000))
+    life.apply(made, EndAsked("user", 5_000))
     life.apply(made, EndBegun("user"))
     life.apply(made, Ended(0, NOW, 0, Stream(), Stream()))
     assert (made.job.status, made.job.cancel_requested, made.job.duration_ms) == ("completed", True, 0)
@@ -301,9 +316,9 @@ class Life(RuleBasedStateMachine):
     def continued(self) -> None:
         self.tell(Continued())
 
-    @rule()
-    def end_asked(self) -> None:
-        self.tell(EndAsked("user", 5000))
+    @rule(reason=REASONS, grace_ms=st.integers(0, 9_999))
+    def end_asked(self, reason: Reason, grace_ms: int) -> None:
+        self.tell(EndAsked(reason, grace_ms))
 
     @rule(reason=REASONS)
     def end_begun(self, reason: Reason) -> None:

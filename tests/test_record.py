@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -27,9 +28,6 @@ from jobbroker.core.job import (
 from jobbroker.core.record import DamagedRecord, Head, Line, decode, decode_lines, encode_line, verdict
 from jobclient.protocol.wire import Reason, Stream
 from samples import snapshot
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 BOOT, OTHER_BOOT = b"5c3a90a4", b"77777777"
 
@@ -191,7 +189,7 @@ CONTINUE = Step(encode_line(b"C", 1_200, 2_200))
 
 
 def fail(stage: bytes = b"exec") -> list[Step]:
-    return [Step(encode_line(b"F", stage, 2, 1), failure_is_known=True)]
+    return [Step(encode_line(b"F", stage, 2, 1_050), failure_is_known=True)]
 
 
 def begin_end(reason: bytes) -> Step:
@@ -345,7 +343,7 @@ def events(lines: list[Line]) -> Iterator[Event]:
             case b"S":
                 yield Started(line.number(0), line.number(3), line.number(4))
             case b"F":
-                yield SpawnFailed("no such file", 1_050)
+                yield SpawnFailed("no such file", line.number(2))
             case b"T":
                 yield Stopped(line.number(0))
             case b"C":

@@ -26,6 +26,7 @@ from jobbroker import recovery, systemd
 from jobbroker.broker import About, Broker, Leaving
 from jobbroker.clock import mono_ms, wall_ms
 from jobbroker.connection import Connection
+from jobbroker.core.job import timestamp
 from jobbroker.core.table import Table
 from jobbroker.jobdir import JobDirectories
 from jobbroker.listener import Listener, Peer
@@ -80,9 +81,11 @@ async def run(setup: Setup) -> None:
 
 
 def _make_broker(setup: Setup, store: Store, jobs: JobDirectories, trouble: str | None) -> Broker:
+    now = wall_ms()
     about = About(
         instance=setup.instance,
-        started_wall_ms=wall_ms(),
+        epoch=f"{now:x}",
+        started_at=timestamp(now),
         started_mono_ms=mono_ms(),
         paths=wire.Places(
             socket=paths.socket_path(setup.instance),

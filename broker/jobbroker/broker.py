@@ -52,7 +52,8 @@ class About(Struct, frozen=True):
     """Which broker this is, and where it keeps things."""
 
     instance: str
-    started_wall_ms: int
+    epoch: str
+    started_at: str
     started_mono_ms: int
     paths: wire.Places
 
@@ -94,7 +95,7 @@ class Broker:
         self.store = store
         self.jobs = jobs
         self.table = table
-        self.events = Events(f"{about.started_wall_ms:x}")
+        self.events = Events(about.epoch)
         self.history = History(store.rows)
         self.waiting = WaitingRoom()
         self.supervision = Supervision(jobs, self.apply, self._requeue)
@@ -219,8 +220,8 @@ class Broker:
         if isinstance(event, life.Lost):
             self._measure(snapshot.job)
         self._touch(snapshot)
-        self.table.update(snapshot)
         self.store.post(put=[snapshot])
+        self.table.update(snapshot)
         self._log_change(snapshot.job, event)
         if is_terminal(snapshot.job):
             self.table.release(snapshot)

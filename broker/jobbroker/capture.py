@@ -7,6 +7,7 @@ ever. Standard library only: the shim loads this.
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 
@@ -73,15 +74,16 @@ class Capture:
         """Keep these bytes of that stream, or count them."""
         now = time.time_ns() // 1000
         self.size[kind] += len(data)
-        head = max(0, self._head - self._offset)
+        head = self._head - self._offset
         if 0 < head < len(data):
             self._append(kind, data[:head], now)
             data = data[head:]
             head = 0
-        window = self._limit - self._head
-        if self._limit and not head and len(data) > window:
-            self._drop(kind, len(data) - window, now)
-            data = data[-window:]
+        if self._limit and head <= 0:
+            window = self._limit - self._head
+            if len(data) > window:
+                self._drop(kind, len(data) - window, now)
+                data = data[-window:]
         self._append(kind, data, now)
 
     def close(self) -> None:
@@ -102,12 +104,18 @@ class Capture:
         """Append to `output`; return how many bytes the disk took."""
         done = 0
         try:
-            self._open()
-            self._mark_hole(now)
+            if self._output < 0:
+                self._open()
             if self._unmarked:
-                return 0
+                self._mark_hole(now)
+                if self._unmarked:
+                    return 0
             if kind != self._kind or not 0 <= now - self._stamp < STAMP_US:
-                self._add_entry(kind, now)
+                self._write_index(encode(self._offset, now, kind), self._entries)
+                self._entries += 1
+                self._kind = kind
+                self._stamp = now
+                self._hole = None
             while done < len(data):
                 written = os.pwrite(self._output, data[done:], self._offset)
                 self._offset += written
@@ -124,12 +132,9 @@ class Capture:
         if self._output < 0:
             self._output = os.open("output", flags, 0o600, dir_fd=self._directory)
 
-    def _add_entry(self, kind: int, now: int) -> None:
-        os.pwrite(self._index, encode(self._offset, now, kind), self._entries * ENTRY)
-        self._entries += 1
-        self._kind = kind
-        self._stamp = now
-        self._hole = None
+    def _write_index(self, data: bytes, entry: int) -> None:
+        if os.pwrite(self._index, data, entry * ENTRY) != len(data):
+            raise OSError(errno.ENOSPC, "an index entry was cut short")
 
     # --- holes at the end -------------------------------------------------------------------------------------------
 
@@ -150,7 +155,7 @@ class Capture:
         if self._hole is None or not self._unmarked:
             return
         try:
-            os.pwrite(self._index, self._hole.encode(now), self._hole.entry * ENTRY)
+            self._write_index(self._hole.encode(now), self._hole.entry)
             os.ftruncate(self._output, self._offset)
         except OSError:  # tried again with the next bytes, and at the end
             return
@@ -184,7 +189,7 @@ class Capture:
         if self._unmarked:
             return
         gap = Hole(self._offset, self._entries)
-        os.pwrite(self._index, gap.encode(now), gap.entry * ENTRY)
+        self._write_index(gap.encode(now), gap.entry)
         self._gap = gap
         self._entries += 2
         self._oldest = self._entries
@@ -207,7 +212,7 @@ class Capture:
             entries.append((self._offset, now, 0))
         taken, cut, lost = give_up(entries, count)
         moved = encode(cut, *entries[taken][1:]) if taken + 1 < len(entries) else b""
-        os.pwrite(self._index, bytes(taken * ENTRY) + moved, self._oldest * ENTRY)
+        self._write_index(bytes(taken * ENTRY) + moved, self._oldest)
         self._oldest += taken
         if self._oldest == self._entries:
             self._kind = 0  # the last entry went, too
@@ -217,7 +222,7 @@ class Capture:
             self.dropped[kind] += lost[kind]
         freed = lost[STDOUT] + lost[STDERR]
         self._kept -= freed
-        os.pwrite(self._index, gap.encode(now), gap.entry * ENTRY)
+        self._write_index(gap.encode(now), gap.entry)
         fallocate.punch(self._output, gap.start, cut - gap.start)
         begin = gap.entry + 2
         if self._oldest > begin:

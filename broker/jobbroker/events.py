@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Protocol
 
-from jobbroker.core.job import Snapshot
+from jobbroker.core.job import Snapshot, is_live
 from jobbroker.core.table import Matches
 from jobclient.protocol import jsonrpc, wire
 
@@ -17,6 +18,32 @@ class Subscriber(Protocol):
         ...
 
 
+class Subscription:
+    """What one subscriber wants to hear of: jobs its filter matches, and once more those it has just ceased to match.
+
+    Who asked for running jobs must hear that one runs no more.
+    """
+
+    __slots__ = ("_known", "_wants")
+
+    def __init__(self, wants: Matches, known: Iterable[str] = ()) -> None:
+        self._wants = wants
+        self._known = set(known)
+
+    def concerns(self, snapshot: Snapshot) -> bool:
+        """Whether the subscriber is to hear of this change."""
+        name = snapshot.job.id
+        known = name in self._known
+        if not self._wants(snapshot):
+            self._known.discard(name)
+            return known
+        if is_live(snapshot.job):
+            self._known.add(name)
+        else:
+            self._known.discard(name)
+        return True
+
+
 class Events:
     """The subscriptions of a broker, and its place in the order of all changes.
 
@@ -26,15 +53,15 @@ class Events:
 
     def __init__(self, epoch: str) -> None:
         self.epoch = epoch
-        self._subscribers: dict[Subscriber, Matches] = {}
+        self._subscribers: dict[Subscriber, Subscription] = {}
 
     def cursor(self, rev: int) -> str:
         """The place of a change."""
         return f"{self.epoch}.{rev}"
 
-    def subscribe(self, subscriber: Subscriber, wanted: Matches) -> None:
-        """Tell it of every change of the jobs it wants; replaces what it wanted before."""
-        self._subscribers[subscriber] = wanted
+    def subscribe(self, subscriber: Subscriber, wanted: Matches, known: Iterable[str]) -> None:
+        """Tell it of every change of the jobs it wants, of which it knows some; replaces what it wanted before."""
+        self._subscribers[subscriber] = Subscription(wanted, known)
 
     def unsubscribe(self, subscriber: Subscriber) -> None:
         """Tell it no more."""
@@ -49,7 +76,7 @@ class Events:
         self._tell(snapshot, "notifications/job/removed", wire.JobRemoved(id=snapshot.job.id))
 
     def _tell(self, snapshot: Snapshot, method: str, params: wire.Result) -> None:
-        listeners = [subscriber for subscriber, wants in self._subscribers.items() if wants(snapshot)]
+        listeners = [subscriber for subscriber, its in self._subscribers.items() if its.concerns(snapshot)]
         if listeners:
             message = jsonrpc.encode_notification(method, params)
             for listener in listeners:

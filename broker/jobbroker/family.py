@@ -59,8 +59,12 @@ class Family:
         os.waitpid(self.leader, 0)
 
     def _reap_strangers(self) -> None:
-        strangers = [child for child in tree.own_children() if child != self.leader]
-        left = [child for child in strangers if os.waitpid(child, os.WNOHANG)[0] == 0]
+        """Reap until a look finds no dead: one seen alive may have left us a child of its own before it was reaped."""
+        while True:
+            strangers = [child for child in tree.own_children() if child != self.leader]
+            left = [child for child in strangers if os.waitpid(child, os.WNOHANG)[0] == 0]
+            if len(left) == len(strangers):
+                break
         self.alone = self.status is not None and not left
 
 

@@ -12,7 +12,13 @@ import os
 import sys
 from _socket import AF_UNIX, MSG_CMSG_CLOEXEC, SOCK_SEQPACKET, socket
 
+from jobbroker import tree
+from jobbroker.capture import Capture
 from jobbroker.complain import complain
+from jobbroker.core import ladder, record
+from jobbroker.core.index import STDOUT
+from jobbroker.identity import start_time
+from jobbroker.pipe import Pipe
 from jobbroker.shim import Shim
 from jobbroker.signals import SIGCHLD, signal
 
@@ -35,6 +41,7 @@ def main(channel: int) -> None:
         signal(number, SIG_IGN)
     signal(SIGCHLD, SIG_IGN)  # shims need no reaping
     _prctl(PR_SET_NAME, b"jobbroker-fork", 0, 0, 0)
+    rehearse()
     gc.collect()
     gc.freeze()
     while True:
@@ -42,9 +49,27 @@ def main(channel: int) -> None:
         if not message:
             return
         for _, _, data in ancillary:
-            given = int.from_bytes(data[:4], "little")
+            given = int.from_bytes(data[:4], sys.byteorder)
             fork_shim(server, given)
             os.close(given)
+
+
+def rehearse() -> None:
+    """Do what every job needs, before the first fork: what is cached here is shared, and 0.1 MB less in every shim."""
+    more = {b"umask": b"18", b"graceMs": b"5000", b"merged": b"1"}
+    data = record.Head(b"x", 1, b"command", b"/", [b"true"], [b"A=b", b"PATH=/bin"], more).encode()
+    for _ in range(10):  # the interpreter adapts its code after the eighth time
+        head, _ = record.decode(data + record.encode_line(b"A", 1, 2, b"x", b"y"))
+        plan = ladder.Ladder(1, timeout_ms=head.amount(b"none"), idle_ms=0, grace_ms=head.amount(b"graceMs"))
+        plan.step(2, leader_ended=False, tree_empty=False)
+        plan.due()
+        start_time(os.getpid())
+        tree.own_children()
+        stream = Pipe(STDOUT)
+        os.close(stream.open())
+        stream.read()
+        stream.close()
+        Capture(-1, 0).close()
 
 
 def fork_shim(server: socket, channel: int) -> None:
@@ -64,7 +89,8 @@ def be_shim(channel: int) -> None:
     status = 70
     try:
         os.setsid()
-        _prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        if _prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+            raise OSError(ctypes.get_errno(), "the kernel knows no child subreapers")
         _prctl(PR_SET_NAME, b"jobbroker-shim", 0, 0, 0)
         Shim(channel).serve()
         status = 0

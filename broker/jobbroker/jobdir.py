@@ -121,16 +121,23 @@ class JobDirectories:
             return True
 
     def ask(self, name: str, reason: str, grace_ms: int) -> None:
-        """Leave word for the shim; it reads this when SIGTERM reaches it.
+        """Leave word for the shim to end the job; it reads this when SIGTERM reaches it."""
+        self._leave_word(name, "ask", f"{reason} {grace_ms}")
 
-        The words are the target of a link that leads nowhere, because that needs no block: on a disk that a job has
-        filled it must be possible to end the job.
+    def end_input(self, name: str) -> None:
+        """Leave word for the shim to close its end of the job's stdin; it reads this when SIGTERM reaches it."""
+        self._leave_word(name, "eof", "eof")
+
+    def _leave_word(self, name: str, entry: str, word: str) -> None:
+        """The words are the target of a link that leads nowhere, because that needs no block.
+
+        On a disk that a job has filled it must be possible to end the job.
         """
         with self.opened(name) as directory:
             with suppress(FileNotFoundError):
-                os.unlink("ask.new", dir_fd=directory)  # of a daemon that died between the next two lines
-            os.symlink(f"{reason} {grace_ms}", "ask.new", dir_fd=directory)
-            os.rename("ask.new", "ask", src_dir_fd=directory, dst_dir_fd=directory)
+                os.unlink("word", dir_fd=directory)  # of a daemon that died between the next two lines
+            os.symlink(word, "word", dir_fd=directory)
+            os.rename("word", entry, src_dir_fd=directory, dst_dir_fd=directory)
 
     def remove(self, name: str) -> None:
         """Remove the directory and the files in it. What is no plain entry of ours stays, and so does the directory.

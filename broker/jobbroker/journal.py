@@ -84,7 +84,8 @@ class Journal:
 
 
 def _read_all(descriptor: int) -> bytes:
-    data = os.pread(descriptor, os.fstat(descriptor).st_size, 0)
-    while more := os.pread(descriptor, 65536, len(data)):
+    size = os.fstat(descriptor).st_size  # final: the claim is ours
+    data = os.pread(descriptor, size, 0)
+    while len(data) < size and (more := os.pread(descriptor, size - len(data), len(data))):
         data += more
     return data

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import fcntl
 import os
+import sys
 
 CHUNK = 64 * 1024
-WIDE_CHUNK = 1024 * 1024
+WIDE_CHUNK = 256 * 1024
 """What is read at once, and what a pipe under heavy flow is widened to. Not before: a user may own 64 MiB of pipe
 buffers, after which new pipes shrink to two pages (pipe(7))."""
 WIDEN_AFTER = 8
@@ -49,7 +50,7 @@ class Pipe:
 
     def pending(self) -> int:
         """Bytes in the pipe right now."""
-        return int.from_bytes(fcntl.ioctl(self.descriptor, _FIONREAD, bytes(4)), "little")
+        return int.from_bytes(fcntl.ioctl(self.descriptor, _FIONREAD, bytes(4)), sys.byteorder)
 
     def close(self) -> None:
         """Close our end; what still writes gets SIGPIPE."""

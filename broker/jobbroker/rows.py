@@ -6,19 +6,16 @@ Reads are short and run where they are called; they see what is committed, which
 from __future__ import annotations
 
 import heapq
-from typing import TYPE_CHECKING, TypeAlias
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TypeAlias
 
 import msgspec
 
 from jobbroker.core.job import STATUSES, Snapshot, milliseconds
 from jobbroker.core.table import statuses
 from jobbroker.schema import DamagedStore, connect, named
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-    from pathlib import Path
-
-    from jobclient.protocol.wire import Filter, Status
+from jobclient.protocol.wire import Filter, Status
 
 Row: TypeAlias = tuple[int, str, str, str, str | None, str | None, str | None, int | None, str]
 """number, id, status, kind, name, cwd, key, completed (ms), snapshot."""
@@ -38,12 +35,14 @@ def encode(snapshot: Snapshot) -> Row:
     return (job.number, job.id, job.status, job.kind, job.name, cwd, snapshot.key, completed, text)
 
 
-def decode(text: str) -> Snapshot:
+def decode(text: object) -> Snapshot:
     """The snapshot of a row, members added since with their defaults.
 
     Raises:
-        DamagedStore: it is none.
+        DamagedStore: it is none; a damaged page may even hold another type.
     """
+    if not isinstance(text, str):
+        raise DamagedStore("a row of the store cannot be read: it is not text")
     try:
         return _decoder.decode(text)
     except msgspec.DecodeError as exc:
@@ -140,8 +139,14 @@ class Rows:
 
     def _all(self, rest: str, *values: Value) -> list[Snapshot]:
         with named(self._path):
-            found: list[tuple[str]] = self._db.execute("SELECT snapshot FROM job " + rest, values).fetchall()  # noqa: S608  # constants
-        return [decode(text) for (text,) in found]
+            found: list[tuple[int, object]] = self._db.execute(
+                "SELECT number, snapshot FROM job " + rest,  # noqa: S608  # constants of this file
+                values,
+            ).fetchall()
+        snapshots = [decode(text) for _, text in found]
+        if any(snapshot.job.number != number for snapshot, (number, _) in zip(snapshots, found, strict=True)):
+            raise DamagedStore(f"{self._path} is damaged: a row holds another job than it says")
+        return snapshots
 
 
 def _conditions(wanted: Filter) -> tuple[list[str], list[Value]]:

@@ -9,6 +9,7 @@ Standard library only: the shim loads this.
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import time
@@ -66,7 +67,9 @@ class Run:
         self.capture: Capture
         self.ladder: ladder.Ladder
         self.pipes: list[Pipe] = []
-        self.paused: dict[int, int] = {}  # pipe -> when to look at it again
+        self.theirs: list[int] = []  # the job's ends of the pipes, until it has them
+        self.input = -1  # our end of its stdin: any daemon opens it through /proc, to write
+        self.paused: dict[Pipe, int] = {}  # when to look at them again
         self.poke = Poke(identity, directory)
 
     def go(self) -> bool:
@@ -84,7 +87,9 @@ class Run:
         """Make the job ours, if it is one, and nobody was faster."""
         try:
             self.journal = Journal(self.directory)
-        except OSError:
+        except OSError as exc:
+            if exc.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
+                raise  # our trouble, not the record's
             return None
         head = None
         try:
@@ -107,6 +112,7 @@ class Run:
             self.fault()
             return False
         finally:
+            self.close_input()
             self.journal.free()
 
     def begin(self, head: Head) -> Family | None:
@@ -115,24 +121,38 @@ class Run:
         shim.signals()  # whatever came while we were idle was meant for an earlier job
         timeout, idle, grace = map(head.amount, (b"timeoutMs", b"idleTimeoutMs", b"graceMs"))
         self.capture = Capture(self.directory, head.amount(b"maxOutput"))
-        self.pipes = [Pipe(STDOUT)] if head.amount(b"merged") else [Pipe(STDOUT), Pipe(STDERR)]
-        ends: list[int] = []
         try:
-            ends += [pipe.open() for pipe in self.pipes]
-            inodes = b",".join(b"%d" % pipe.inode for pipe in self.pipes)
-            self.tell(b"A", shim.pid, shim.started, shim.boot, inodes)
-            leader = spawn(head, shim.null, ends[0], ends[-1])
+            streams = self.open_streams(head)
+            self.tell(b"A", shim.pid, shim.started, shim.boot, self.inodes())
+            leader = spawn(head, *streams)
         except SpawnFailed as exc:
             self.end_unspawned(exc)
             return None
         finally:
-            for end in ends:
+            for end in self.theirs:
                 os.close(end)
         self.family = Family(shim.pid, leader)
         now = mono_ms()
         self.ladder = ladder.Ladder(now, timeout_ms=timeout, idle_ms=idle, grace_ms=grace)
         self.tell(b"S", leader, start_time(leader) or 0, shim.boot, wall_ms(), now)
         return self.family
+
+    def open_streams(self, head: Head) -> tuple[int, int, int]:
+        """Make the pipes; return the job's ends of them, as its stdin, stdout and stderr."""
+        stdin = self.shim.null
+        if head.more.get(b"stdin") == b"pipe":
+            stdin, self.input = os.pipe2(os.O_CLOEXEC)
+            self.theirs.append(stdin)
+        self.pipes = [Pipe(STDOUT)] if head.amount(b"merged") else [Pipe(STDOUT), Pipe(STDERR)]
+        self.theirs += [pipe.open() for pipe in self.pipes]
+        return stdin, self.theirs[-len(self.pipes)], self.theirs[-1]
+
+    def inodes(self) -> bytes:
+        """By which the pipes are known in /proc: of the output, then of stdin after an `i`, where that is a pipe."""
+        known = [b"%d" % pipe.inode for pipe in self.pipes]
+        if self.input >= 0:
+            known.append(b"i%d" % os.fstat(self.input).st_ino)
+        return b",".join(known)
 
     def end_unspawned(self, failure: SpawnFailed) -> None:
         """It did not run: say so, and be free again."""
@@ -179,7 +199,7 @@ class Run:
         """Something happened."""
         if descriptor == self.shim.wake:
             if SIGTERM in self.shim.signals():
-                self.read_ask()
+                self.hear()
             for stopped in family.look():
                 self.note_stop(stopped=stopped)
             return
@@ -204,15 +224,16 @@ class Run:
         self.capture.store(pipe.kind, data)
         if len(data) < SMALL_READ:
             poller.unregister(pipe.descriptor)
-            self.paused[pipe.descriptor] = now + PAUSE_MS
+            self.paused[pipe] = now + PAUSE_MS
 
     def resume(self, poller: select.poll) -> None:
         """Look again at the streams whose pause is over, and try again to wake a daemon that was too busy."""
         now = mono_ms()
-        for descriptor, when in list(self.paused.items()):
+        for pipe, when in list(self.paused.items()):
             if when <= now:
-                del self.paused[descriptor]
-                poller.register(descriptor, select.POLLIN)
+                del self.paused[pipe]
+                poller.register(pipe.descriptor, select.POLLIN)
+                self.drain(pipe, poller)
         due = self.poke.due()
         if due is not None and due <= now:
             self.poke.send()
@@ -226,13 +247,28 @@ class Run:
         if self.journal.takes_stop(stopped=stopped):
             self.tell(b"T" if stopped else b"C", wall_ms(), now)
 
-    def read_ask(self) -> None:
-        """SIGTERM: the daemon asks for the end of the job. Without a readable `ask` it was not the daemon."""
+    def hear(self) -> None:
+        """SIGTERM: the daemon left word, to end the job or its input. Without a word it was not the daemon."""
         try:
-            reason, grace = os.readlink(b"ask", dir_fd=self.directory).split()
+            reason, grace = self.word(b"ask").split()
             self.ladder.ask(reason.decode(), int(grace), mono_ms())
-        except (OSError, ValueError):
+        except ValueError:
             pass
+        if self.word(b"eof"):
+            self.close_input()
+
+    def word(self, name: bytes) -> bytes:
+        """What a link says; nothing, if there is none. It is never followed: `JobDirectories` says why it is a link."""
+        try:
+            return os.readlink(name, dir_fd=self.directory)
+        except OSError:
+            return b""
+
+    def close_input(self) -> None:
+        """Let go of the job's stdin: once nobody else has it open to write, the job reads its end."""
+        if self.input >= 0:
+            os.close(self.input)
+            self.input = -1
 
     def begin_end(self, family: Family) -> None:
         """Write why, then SIGTERM to the job's group, and SIGCONT: a stopped process keeps its SIGTERM pending."""
@@ -287,15 +323,26 @@ class Run:
             self.end_unspawned(SpawnFailed(b"internal", 0))
             return
         self.tell(b"L", b"internal", wall_ms(), mono_ms())
+        self.kill(self.family)
+        self.end(self.family)
+
+    def kill(self, family: Family) -> None:
+        """Kill the job at once, by the barest means; its leader must end, the rest may prove unkillable."""
         give_up = mono_ms() + ladder.KILL_PATIENCE_MS
         pause = KILL_PAUSE_MS
-        self.family.look()
-        while self.family.status is None or (not self.family.alone and mono_ms() < give_up):
-            tree.kill_round(self.shim.pid)
+        while True:
+            try:
+                tree.kill_round(self.shim.pid)
+                family.look()
+                if family.alone or (family.status is not None and mono_ms() >= give_up):
+                    return
+            except (
+                OSError,
+                MemoryError,
+            ):  # perhaps the very fault that brought us here: nothing is true before it passes
+                pass
             time.sleep(pause / 1000)
             pause = min(2 * pause, 1000)
-            self.family.look()
-        self.end(self.family)
 
     # --- saying so --------------------------------------------------------------------------------------------------
 

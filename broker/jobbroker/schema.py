@@ -7,15 +7,12 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from jobclient.protocol.errors import JobBrokerError, StoreUnavailable
-
-if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
-    from pathlib import Path
 
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (
@@ -74,6 +71,8 @@ def named(path: Path) -> Generator[None]:
         if code in _DAMAGED:
             raise DamagedStore(f"{path} is damaged: {exc}") from exc
         raise StoreUnavailable(f"{path} cannot be used: {exc}") from exc
+    except UnicodeDecodeError as exc:  # SQLite quotes what it cannot read, and that is no text
+        raise DamagedStore(f"{path} is damaged: its schema cannot be read") from exc
 
 
 def open_file(path: Path, migrations: Sequence[Sequence[str]] = MIGRATIONS) -> sqlite3.Connection:

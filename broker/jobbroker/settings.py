@@ -11,24 +11,23 @@ import difflib
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, TypeAlias
+from pathlib import Path
+from typing import TypeAlias
 
 import msgspec
 from msgspec import Struct
 
 from jobclient.protocol.errors import JobBrokerError
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
 Toml: TypeAlias = Mapping[str, object]
 
 _MINUTE = 60 * 1000
 _MIB = 1024 * 1024
 _SECTIONS = ("limits", "agents", "instances")
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+_NUMBER = re.compile(r"\d+(\.\d+)?", re.ASCII)
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)", re.ASCII)
 _MILLISECONDS = {"ms": 1, "s": 1000, "m": _MINUTE, "h": 60 * _MINUTE, "d": 24 * 60 * _MINUTE}
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)([kKmMgG]?)(?:i?[bB])?")
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)([kKmMgG]?)(?:i?[bB])?", re.ASCII)
 _BYTES = {"": 1, "k": 1024, "m": _MIB, "g": 1024 * _MIB}
 _LARGEST = 1 << 53  # beyond it, JSON readers lose count
 
@@ -69,9 +68,9 @@ def _duration(value: object) -> int:
     """Milliseconds, from seconds or from a text such as `30m`, `1h30m`, `500ms`."""
     if isinstance(value, str):
         text = value.replace(" ", "")
-        if re.fullmatch(r"\d+(\.\d+)?", text):
+        if _NUMBER.fullmatch(text):
             return _duration(float(text))
-        if not re.fullmatch(f"({_DURATION.pattern})+", text):
+        if _DURATION.sub("", text) or not text:
             raise ValueError("a duration is a number of seconds, or a text such as 30m, 1h30m or 500ms")
         return _whole(sum(float(amount) * _MILLISECONDS[unit] for amount, unit in _DURATION.findall(text)))
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -154,7 +153,7 @@ def parse(
         SettingsError: the text is not TOML.
     """
     document: Toml = {} if text is None else _read(text, source)
-    warnings = [_unknown(source, key, _SECTIONS) for key in document if key not in _SECTIONS]
+    warnings = [_unknown(source, "", key, _SECTIONS) for key in document if key not in _SECTIONS]
     found: dict[str, int] = {"max_running": max(32, 4 * cores)}
     instances = _section(document, "instances", source, warnings)
     own = _section(instances, instance, source, warnings, "instances.")
@@ -165,7 +164,7 @@ def parse(
                 field, _, read = _LIMITS[key]
                 _take(found, field, read, value, f"{source}: {name}.{key}", warnings)
             else:
-                warnings.append(_unknown(source, f"{name}.{key}", [f"{name}.{known}" for known in _LIMITS]))
+                warnings.append(_unknown(source, f"{name}.", key, _LIMITS))
     for field, variable, read in _LIMITS.values():
         if environ.get(variable):
             _take(found, field, read, environ[variable], variable, warnings)
@@ -202,7 +201,7 @@ def _take(
         warnings.append(f"{where} = {shown} is ignored: {exc}")
 
 
-def _unknown(source: str, key: str, known: Iterable[str]) -> str:
+def _unknown(source: str, section: str, key: str, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(key, list(known), 1)
-    hint = f", did you mean {near[0]}?" if near else ""
-    return f"{source}: {key!r} is unknown and ignored{hint}"
+    hint = f", did you mean {section}{near[0]}?" if near else ""
+    return f"{source}: {section + key!r} is unknown and ignored{hint}"

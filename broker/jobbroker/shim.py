@@ -7,7 +7,9 @@ never exec'ed.
 
 from __future__ import annotations
 
+import errno
 import os
+import sys
 from _socket import AF_UNIX, MSG_CMSG_CLOEXEC, SCM_RIGHTS, SOCK_SEQPACKET, SOL_SOCKET, socket
 
 from jobbroker.identity import boot_id, start_time
@@ -56,14 +58,20 @@ class Shim:
         self.send(b"retiring")
 
     def receive(self) -> tuple[bytes, int] | None:
-        """Wait for a job: its id and its directory; None when the daemon is gone or closes the channel."""
+        """Wait for a job: its id and its directory; None when the daemon is gone or closes the channel.
+
+        Raises:
+            OSError: the directory did not arrive; we may have too many files open.
+        """
         try:
             message, ancillary, _, _ = self.channel.recvmsg(64, 64, MSG_CMSG_CLOEXEC)
         except ConnectionError:
             return None
         for level, kind, data in ancillary:
             if level == SOL_SOCKET and kind == SCM_RIGHTS:
-                return message, int.from_bytes(data[:4], "little")
+                return message, int.from_bytes(data[:4], sys.byteorder)
+        if message:
+            raise OSError(errno.EBADF, "a job came without its directory")
         return None
 
     def send(self, message: bytes) -> bool:

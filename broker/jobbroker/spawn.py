@@ -78,7 +78,7 @@ def _cut(soft: int, hard: int) -> int:
 def _spawn_from_path(argv: list[bytes], environment: dict[bytes, bytes], *streams: int) -> int:
     """As execvp does: the first executable on the job's own PATH; the most telling error if there is none."""
     failure = errno.ENOENT
-    for path in _candidates(argv[0], environment):
+    for path in _candidates(argv[0] if argv else b"", environment):
         try:
             return os.posix_spawn(
                 path,

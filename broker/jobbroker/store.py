@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import Self, TypeVar
 
+import msgspec
 import trio
 
+from jobbroker.core.job import Snapshot
 from jobbroker.rows import Row, Rows, encode
 from jobbroker.schema import DamagedStore, NewerStore, named, open_file, quarantine, transaction
 from jobclient.protocol.errors import StoreUnavailable
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
-    from pathlib import Path
-
-    from jobbroker.core.job import Snapshot
 
 __all__ = ["DamagedStore", "NewerStore", "Store", "quarantine"]
 
@@ -78,9 +77,10 @@ class Store:
         last_number: the highest number ever taken or put.
     """
 
-    def __init__(self, path: Path, writer: sqlite3.Connection) -> None:
+    def __init__(self, path: Path, writer: sqlite3.Connection, rows: Rows) -> None:
         """Use `open`."""
         self.path = path
+        self.rows = rows
         self.degraded: str | None = None
         self._writer = writer
         self._group = _Group()
@@ -89,30 +89,32 @@ class Store:
         self._one_writer = trio.CapacityLimiter(1)
         self._closed = False
         with named(path):
-            numbers = writer.execute("SELECT number, rev, (SELECT max(number) FROM job) FROM meta").fetchone()
-        if numbers is None:
-            raise DamagedStore(f"{path} is damaged: it has lost its numbers")
-        self.rev: int = numbers[1]
-        self.last_number: int = max(numbers[0], numbers[2] or 0)
+            noted = writer.execute("SELECT number, rev, (SELECT max(number) FROM job) FROM meta").fetchone()
+        try:
+            number, self.rev, highest = msgspec.convert(noted, tuple[int, int, int | None])
+        except msgspec.ValidationError as exc:
+            raise DamagedStore(f"{path} is damaged: it has lost its numbers") from exc
+        self.last_number = max(number, highest or 0)
         self.is_new = self.last_number == 0 and self.rev == 0
         self._reserve()
-        self.rows = Rows(path)
 
     @classmethod
-    def open(cls, path: Path) -> Store:
-        """Open a store, or make one.
+    def open(cls, path: Path) -> Self:
+        """Open a store, or make one. Looks at what every start reads: the counts and the live jobs.
 
         Raises:
-            DamagedStore: put it aside with `quarantine`. Some damage shows only when a row is read.
+            DamagedStore: put it aside with `quarantine`. Other damage shows when a row is read.
             NewerStore: a newer version wrote it.
             StoreUnavailable: it cannot be opened, for a reason that is not its own.
         """
-        writer = open_file(path)
-        try:
-            return cls(path, writer)
-        except BaseException:
-            writer.close()
-            raise
+        with ExitStack() as undo:
+            writer = undo.enter_context(closing(open_file(path)))
+            rows = undo.enter_context(closing(Rows(path)))
+            store = cls(path, writer, rows)
+            rows.counts()
+            rows.live()
+            undo.pop_all()  # from here on `close` lets go of them
+        return store
 
     def _reserve(self) -> None:
         """Revisions are announced before they are written; so the first ones must be covered now."""
@@ -121,6 +123,7 @@ class Store:
                 self._write(_Group(), self.last_number, self.rev + REVS_AHEAD)
         except StoreUnavailable as exc:
             self.degraded = exc.message
+            self._dirty.set()  # see `_settle`
 
     def take_number(self) -> int:
         """A number for a new job. None is given twice, not even after its job is removed."""

@@ -76,15 +76,16 @@ def kill_round(root: int) -> set[int]:
     """Stop, then kill everything below `root`, once. Repeat until nothing is left: it may have forked meanwhile.
 
     Stopping all before killing any keeps a respawning parent from answering each death with a birth. No handle is kept
-    from one pass to the other: a tree may have more processes than we may open files.
+    from one pass to the other: a tree may have more processes than we may open files. Children are killed before their
+    parents: an orphan of a root that is no subreaper could not be told from a stranger.
 
     Returns:
         The processes that may not be signalled by us.
     """
     found = descendants(root)
     refused: set[int] = set()
-    for signal in (SIGSTOP, SIGKILL):
-        for pid in found:
+    for signal, members in ((SIGSTOP, list(found)), (SIGKILL, reversed(found))):
+        for pid in members:
             try:
                 _signal_member(pid, signal, root, found)
             except PermissionError:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from jobclient.protocol.errors import JobBrokerError
+from jobclient.protocol.failure import JobBrokerError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -3,7 +3,7 @@
 A record is a head, written by the daemon before it promises the job, and lines, written by the shim that claimed it:
 
     head    NUL-terminated fields: magic, id, number, kind, cwd, then counted lists: argv, env, more ("name=value")
-    A       shim pid, its start time, boot id, pipe inodes: it is about to spawn
+    A       shim pid, its start time, boot id, pipe inodes (of stdin after an i): it is about to spawn
     S       job pid, its start time, boot id, wall ms, monotonic ms: it runs
     F       stage, errno, wall ms: it surely did not run
     T, C    wall ms, monotonic ms: its leader was stopped, continued
@@ -182,8 +182,7 @@ def end_of_lines(data: bytes) -> int:
     What a killed writer left unfinished must be written over. Behind it the next line would be glued to it and be no
     line either, and an attempt nobody can read is an attempt that will be made twice.
     """
-    newline = data.rfind(b"\n")
-    return (max(data.rfind(b"\x00"), newline)) + 1
+    return max(data.rfind(b"\n"), data.rfind(b"\0")) + 1
 
 
 def verdict(lines: list[Line], *, locked: bool, boot: bytes) -> str:

@@ -6,13 +6,11 @@ before ended ones, and newer before older; where that still leaves a choice ther
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Iterable
+from typing import Protocol
 
 from jobbroker.core.job import Snapshot, is_live
 from jobclient.protocol.errors import AmbiguousReference, InvalidParams, JobNotFound
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 LETTERS = "bcdfghjkmnpqrstvwxyz"
 """No vowels, so no words; no l, so nothing that looks like a 1."""

@@ -10,13 +10,10 @@ import heapq
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain, islice
-from typing import TYPE_CHECKING
 
 from jobbroker.core.job import STATUSES, Snapshot, is_live
 from jobclient.protocol.errors import InvalidParams
-
-if TYPE_CHECKING:
-    from jobclient.protocol.wire import Filter, Status
+from jobclient.protocol.wire import Filter, Status
 
 KEEP = 1000
 """Ended jobs held in memory."""
@@ -148,8 +145,8 @@ class Table:
         self._ended.push(number)
         while self.in_memory - self.live > self._keep:
             lowest = self._ended.lowest()
-            if lowest is None or not self._is_stored(self._by_number[lowest].job.id):
-                return  # the next end looks again
+            if lowest in (None, number) or not self._is_stored(self._by_number[lowest].job.id):
+                return  # the next end looks again; this one may still have to be put
             self._forget(self._by_number[lowest])
             self.floor = max(self.floor, lowest)
 

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import os
 
+from msgspec import Struct
+
 from jobbroker.broker import Leaving
 from jobbroker.clock import mono_ms
-from jobbroker.core.job import timestamp
 from jobbroker.methods.call import Call, Method
 from jobclient.protocol import errors, wire
 from jobclient.protocol.framing import MAX_MESSAGE
 from jobclient.version import __version__
+
+
+class Anything(Struct):
+    """Parameters that do not matter: whatever an editor sends along is ignored."""
 
 
 def ping(call: Call, _: wire.Nothing) -> wire.Ping:
@@ -21,7 +26,7 @@ def ping(call: Call, _: wire.Nothing) -> wire.Ping:
         version=__version__,
         protocol=wire.PROTOCOL_VERSION,
         instance=about.instance,
-        started_at=timestamp(about.started_wall_ms),
+        started_at=about.started_at,
         uptime_ms=mono_ms() - about.started_mono_ms,
     )
 
@@ -79,7 +84,7 @@ def initialize(call: Call, params: wire.InitializeParams) -> wire.Initialized:
     )
 
 
-def end_of_session(_call: Call, _params: wire.Anything) -> None:
+def end_of_session(_call: Call, _params: Anything) -> None:
     """`shutdown` of an editor's life cycle: nothing to do; it does not end the broker (editors.md S18)."""
 
 
@@ -88,5 +93,5 @@ METHODS = {
     "broker/status": Method(wire.Nothing, status),
     "broker/shutdown": Method(wire.ShutdownParams, shutdown),
     "initialize": Method(wire.InitializeParams, initialize),
-    "shutdown": Method(wire.Anything, end_of_session),
+    "shutdown": Method(Anything, end_of_session),
 }

@@ -12,8 +12,8 @@ def subscribe(call: Call, params: wire.SubscribeParams) -> wire.Subscribed:
     broker = call.broker
     wanted = matcher(params.jobs or wire.Filter())
     broker.reconcile()
-    broker.events.subscribe(call.caller, wanted)
     jobs = [broker.view(snapshot) for snapshot in broker.table.all_live() if wanted(snapshot)]
+    broker.events.subscribe(call.caller, wanted, [job.id for job in jobs])
     return wire.Subscribed(cursor=broker.events.cursor(broker.rev), jobs=jobs, reset=True)
 
 

@@ -1,44 +1,18 @@
 """What can go wrong, named once: one exception class per error of the protocol, and the way to and from the wire.
 
-Standard library only and cheap to import: the command line's fast path uses it.
+Standard library only. Their roots are in `failure`, and everything there is here too.
 """
 
 from __future__ import annotations
 
+from jobclient.protocol.failure import BrokerUnavailable as BrokerUnavailable
+from jobclient.protocol.failure import ConnectionLost as ConnectionLost
+from jobclient.protocol.failure import JobBrokerError as JobBrokerError
+from jobclient.protocol.failure import RemoteError as RemoteError
+
 TYPE_CHECKING = False  # what type checkers look for, without the price of importing typing
 if TYPE_CHECKING:
     from jobclient.protocol.jsonrpc import Json
-
-
-class JobBrokerError(Exception):
-    """Base of every error this package raises on purpose."""
-
-
-class BrokerUnavailable(JobBrokerError):
-    """No broker answers and none could be started; the text says what was tried and what to do next."""
-
-
-class ConnectionLost(JobBrokerError):
-    """The connection broke before the answer came; whether the request was carried out is not known."""
-
-
-class RemoteError(JobBrokerError):
-    """An error a broker answered. Subclasses name the cases a caller may want to tell apart.
-
-    Attributes:
-        code: the JSON-RPC error code.
-        kind: the stable name of the error, also on the wire as `data.kind`.
-        message: one sentence for a person.
-        data: the rest of the error's `data` object.
-    """
-
-    code = -32603
-    kind = "internal"
-
-    def __init__(self, message: str, data: dict[str, object] | None = None) -> None:
-        super().__init__(message)
-        self.message = message
-        self.data: dict[str, object] = data or {}
 
 
 class ParseError(RemoteError):

@@ -207,10 +207,10 @@ def _spell_out(value: object) -> object:
     raise NotImplementedError(f"{type(value).__name__} has no JSON")
 
 
-def _writable(value: Json) -> Json:
+def _writable(value: Json | tuple[Json, ...]) -> Json:
     if isinstance(value, dict):
         return {_UNWRITABLE.sub("\ufffd", key): _writable(member) for key, member in value.items()}
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return [_writable(element) for element in value]
     if isinstance(value, str):
         return _UNWRITABLE.sub("\ufffd", value)

@@ -1,8 +1,7 @@
 """What travels: a job as clients see it, and the parameters and result of every method.
 
-Python names are snake_case, wire names camelCase. Unknown members of parameters are refused, so that a client never
-believes in an option this broker does not have; results may grow members, so clients must ignore what they do not know.
-A member that is null is the same as one that is absent.
+Python names are snake_case, wire names camelCase. A member that is null is absent. Unknown members of parameters are
+refused, lest a client believe in an option this broker does not have; of results, clients ignore what they do not know.
 """
 
 from __future__ import annotations
@@ -12,15 +11,12 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-PROTOCOL_VERSION = 1
+from jobclient.protocol import PROTOCOL_VERSION as PROTOCOL_VERSION
+
 MAX_NUMBER = 10**14
-"""No count, size or duration on the wire is larger: up to here every client's JSON keeps a number exact, and the
-broker's arithmetic, clocks and store take it."""
-
+"""The most a parameter may ask for: every client's JSON keeps it exact, and our clocks, sums and store take it."""
 Amount = Annotated[int, Meta(ge=0, le=MAX_NUMBER)]
-ResourceLimit = Annotated[int, Meta(ge=-1, le=2**63 - 1)]
-"""A soft limit as the kernel counts it, -1 for none."""
-
+ResourceLimit = Annotated[int, Meta(ge=-1, le=2**63 - 1)]  # as the kernel counts it, -1 for none
 Kind = Literal["command"]
 Status = Literal["queued", "running", "stopped", "completed", "failed", "timed_out", "cancelled"]
 Reason = Literal[
@@ -103,10 +99,6 @@ class Result(Struct, kw_only=True, rename="camel"):
 
 class Nothing(Params):
     """No parameters."""
-
-
-class Anything(Struct):
-    """Parameters that do not matter: whatever an editor sends along is ignored."""
 
 
 class Done(Result):
@@ -289,10 +281,7 @@ class OutputParams(JobParams, rename={"from_": "from", "wait_ms": "waitMs"}):
 
 
 class Output(Result):
-    """`job/output`: a piece of output. Ask again from `next`; `dropped` bytes before `start` were not kept.
-
-    `eof`: the job has ended and nothing comes after `next`.
-    """
+    """`job/output`: a piece; ask again from `next`. `dropped` bytes before `start` were not kept, `eof` is the end."""
 
     data: str
     encoding: Encoding

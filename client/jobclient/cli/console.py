@@ -1,0 +1,78 @@
+"""Where the command line speaks: results to stdout, everything else to stderr."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from jobclient import rawjson
+from jobclient.cli import render
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from jobclient.cli.render import Cell
+
+OUT, ERR = 1, 2
+_UTF8 = frozenset({"utf-8", "utf8"})
+
+
+class Console:
+    """The streams of this process, and what they can show.
+
+    Attributes:
+        columns: the width of the terminal on stdout, None if it is none.
+        colour: whether stdout takes colours.
+        unicode: whether stdout can show all characters.
+    """
+
+    __slots__ = ("colour", "columns", "unicode")
+
+    def __init__(self, colour: str | None = None) -> None:
+        self.columns = render.terminal_columns(OUT, os.environ)
+        self.colour = render.wants_colour(colour, os.environ, terminal=self.columns is not None)
+        self.unicode = sys.stdout is not None and (sys.stdout.encoding or "").lower() in _UTF8
+
+    def print(self, *lines: str) -> None:
+        """Lines of result."""
+        self._encode(OUT, "".join(line + "\n" for line in lines))
+
+    def table(self, rows: Sequence[Sequence[Cell]]) -> None:
+        """A table, its first row the header."""
+        ellipsis = "\N{HORIZONTAL ELLIPSIS}" if self.unicode else "..."
+        self.print(*render.table(rows, colour=self.colour, columns=self.columns, ellipsis=ellipsis))
+
+    def json(self, value: object) -> None:
+        """A result as one line of JSON, always in UTF-8."""
+        write(OUT, rawjson.encode(value) + b"\n")
+
+    def note(self, text: str) -> None:
+        """A word to the person, in the name of the program."""
+        self._encode(ERR, f"jobctl: {render.escape_lines(text)}\n")
+
+    def hint(self, text: str) -> None:
+        """A word that is of use only to a person who is watching."""
+        if os.isatty(ERR) and os.isatty(OUT):
+            self._encode(ERR, f"{render.escape_lines(text)}\n")
+
+    def _encode(self, descriptor: int, text: str) -> None:
+        stream = sys.stdout if descriptor == OUT else sys.stderr
+        encoding = (stream.encoding if stream is not None else None) or "utf-8"
+        write(descriptor, text.encode(encoding, "backslashreplace"))
+
+
+def write(descriptor: int, data: bytes) -> None:
+    """Write all of it, at once.
+
+    Raises:
+        BrokenPipeError: nobody reads.
+    """
+    left = memoryview(data)
+    while left:
+        try:
+            left = left[os.write(descriptor, left) :]
+        except BlockingIOError:  # somebody else made our terminal non-blocking
+            import select
+
+            select.select([], [descriptor], [])

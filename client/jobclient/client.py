@@ -1,0 +1,303 @@
+"""The typed, blocking client: one method per method of the protocol, results as the structs of `protocol.wire`."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from typing import TYPE_CHECKING, TypeVar
+
+import msgspec
+
+from jobclient import surroundings, watch
+from jobclient.link import TIMEOUT, Link
+from jobclient.protocol import errors, wire
+from jobclient.raw import FAREWELL, text, unbase64
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from os import PathLike
+    from types import TracebackType
+    from typing import Literal, Self
+
+    from jobclient.raw import Params
+
+    Word = str | bytes | PathLike[str] | PathLike[bytes]
+
+T = TypeVar("T")
+
+Event = wire.JobUpdated | wire.JobRemoved | wire.BrokerShuttingDown
+"""What `Client.events` yields."""
+
+_EVENTS: dict[str, type[wire.JobUpdated | wire.JobRemoved | wire.BrokerShuttingDown]] = {
+    watch.UPDATED: wire.JobUpdated,
+    watch.REMOVED: wire.JobRemoved,
+    FAREWELL: wire.BrokerShuttingDown,
+}
+_FOLLOW_WAIT_MS = 60_000
+_PIECE = 256 * 1024
+
+
+class Client:
+    """A client of one instance's broker, which is found, or started, with the first request.
+
+    A broker that goes away is found or started again, and requests that cannot happen twice by that are repeated.
+    For one thread of one process: another thread, or a process forked off, makes its own.
+
+    Every method raises the errors of `jobclient.protocol.errors`: `RemoteError` and its subclasses for what the broker
+    answered, `BrokerUnavailable`, `ConnectionLost` and `VersionMismatch` for what kept it from answering.
+
+    A job is named by its id, `%number`, its name, or a unique beginning of its id.
+    """
+
+    def __init__(self, instance: str = "default", *, timeout: float = TIMEOUT, autospawn: bool = True) -> None:
+        """Make a client; it connects with the first request.
+
+        Args:
+            instance: which broker.
+            timeout: seconds to find or start a broker, and to wait for answers that need no waiting.
+            autospawn: whether a broker may be started; `JOBBROKER_AUTOSPAWN=0` forbids it in any case.
+        """
+        self._link = Link(instance, timeout=timeout, autospawn=autospawn)
+        self._options = (instance, timeout, autospawn)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None, /
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Hang up; jobs go on."""
+        self._link.close()
+
+    # --- the broker -------------------------------------------------------------------------------------------------
+
+    def ping(self) -> wire.Ping:
+        """Who answers."""
+        return self._call("broker/ping", {}, wire.Ping)
+
+    def status(self) -> wire.BrokerStatus:
+        """How the broker is."""
+        return self._call("broker/status", {}, wire.BrokerStatus)
+
+    def shutdown(self, *, mode: wire.ShutdownMode = "ifIdle", grace_ms: int | None = None) -> None:
+        """Ask the broker to end; by default it refuses while jobs are live.
+
+        Raises:
+            JobsActive: they are.
+        """
+        self._call("broker/shutdown", {"mode": mode, "graceMs": grace_ms}, wire.Done, patience=None)
+        self.close()
+
+    # --- starting ---------------------------------------------------------------------------------------------------
+
+    def start(
+        self,
+        argv: Sequence[Word],
+        *,
+        cwd: Word | None = None,
+        env: Mapping[str, str] | None = None,
+        umask: int | None = None,
+        rlimits: Mapping[str, int] | None = None,
+        name: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        timeout_ms: int | None = None,
+        idle_timeout_ms: int | None = None,
+        grace_ms: int | None = None,
+        merged: bool = False,
+        max_output: int | None = None,
+        on_disconnect: Literal["detach", "cancel"] = "detach",
+        idempotency_key: str | None = None,
+    ) -> wire.Started:
+        """Start a job; what is not said is taken from this process, as for a child of its own.
+
+        Args:
+            argv: the program and its arguments; no shell.
+            cwd: its directory.
+            env: its whole environment.
+            umask: its umask.
+            rlimits: its soft limits by name (`NOFILE`), -1 for none.
+            name: what to call it.
+            labels: to find it by.
+            timeout_ms: ends it after so long; 0 is never, None is `JOBBROKER_JOB_TIMEOUT_MS` or the broker's default.
+            idle_timeout_ms: ends it after so long without output.
+            grace_ms: between SIGTERM and SIGKILL.
+            merged: whether stdout and stderr are one stream, in exact order.
+            max_output: bytes of output to keep.
+            on_disconnect: what becomes of it when this client's connection ends.
+            idempotency_key: the same key names the same job; a new one by default.
+        """
+        params: dict[str, object] = {
+            "argv": [text(os.fsdecode(word)) for word in argv],
+            "cwd": text(surroundings.directory() if cwd is None else os.path.abspath(os.fsdecode(cwd))),
+            "env": surroundings.environment(os.environ if env is None else env),
+            "umask": surroundings.umask() if umask is None else umask,
+            "rlimits": surroundings.soft_limits() if rlimits is None else dict(rlimits),
+            "name": name,
+            "labels": None if labels is None else dict(labels),
+            "timeoutMs": _timeout_of_environment() if timeout_ms is None else timeout_ms,
+            "idleTimeoutMs": idle_timeout_ms,
+            "graceMs": grace_ms,
+            "merged": merged,
+            "maxOutput": max_output,
+            "onDisconnect": on_disconnect,
+            "idempotencyKey": idempotency_key or surroundings.idempotency_key(),
+        }
+        return self._call("job/start", params, wire.Started)
+
+    # --- looking ----------------------------------------------------------------------------------------------------
+
+    def get(self, job: str, *, env: bool = False) -> wire.Job:
+        """A job as it is now; `env` for the environment it was started with."""
+        return self._call("job/get", {"id": job, "env": env}, wire.OneJob).job
+
+    def list(
+        self,
+        *,
+        status: wire.Status | Sequence[wire.Status] | None = None,
+        kind: str | None = None,
+        label: Mapping[str, str] | None = None,
+        name: str | None = None,
+        cwd: str | None = None,
+        limit: int | None = None,
+        before: str | None = None,
+        order: Literal["desc", "asc"] | None = None,
+    ) -> wire.JobList:
+        """Jobs, the newest start first; `before` goes on where the last page's `next` said."""
+        params: dict[str, object] = {
+            "status": status,
+            "kind": kind,
+            "label": None if label is None else dict(label),
+            "name": name,
+            "cwd": cwd,
+            "limit": limit,
+            "before": before,
+            "order": order,
+        }
+        return self._call("job/list", params, wire.JobList)
+
+    def wait(
+        self,
+        *jobs: str,
+        any: bool = False,  # noqa: A002  # the protocol's words
+        all: bool = False,  # noqa: A002
+        timeout_ms: int | None = None,
+    ) -> wire.Waited:
+        """Wait until jobs have ended, or until the first has with `any`; without a time limit, for as long as it takes.
+
+        With `all`, for all jobs that are live now. Those that have ended are returned in order of completion.
+
+        Raises:
+            InvalidState: the one job waited for is stopped.
+        """
+        params: dict[str, object] = {"ids": self._live() if all else jobs, "any": any, "timeoutMs": timeout_ms}
+        patience = None if timeout_ms is None else timeout_ms / 1000
+        return self._call("job/wait", params, wire.Waited, patience=patience)
+
+    def result(self, job: str) -> wire.ResultResult:
+        """What a completed job left: the last 1 MiB of each stream.
+
+        Raises:
+            ResultUnavailable: the job has not completed; it runs, or it ended some other way.
+        """
+        return self._call("job/result", {"id": job}, wire.ResultResult)
+
+    def output(
+        self,
+        job: str,
+        *,
+        stream: wire.StreamName = "all",
+        start: str | None = None,
+        limit: int | None = None,
+        tail: int | None = None,
+        wait_ms: int = 0,
+    ) -> wire.Output:
+        """A piece of output from the cursor `start` on, or the last `tail` lines; see also `follow`."""
+        params: dict[str, object] = {
+            "id": job,
+            "stream": stream,
+            "from": start,
+            "limit": limit,
+            "tail": tail,
+            "waitMs": wait_ms,
+        }
+        return self._call("job/output", params, wire.Output, patience=wait_ms / 1000)
+
+    def follow(self, job: str, *, stream: wire.StreamName = "all", start: str | None = None) -> Iterator[bytes]:
+        """The output of a job as it comes, until its end; a broker that dies meanwhile costs no byte.
+
+        Bytes the broker did not keep are missing without a word; `output` tells how many.
+        """
+        identity = self.get(job).id
+        while True:
+            piece = self.output(identity, stream=stream, start=start, limit=_PIECE, wait_ms=_FOLLOW_WAIT_MS)
+            if piece.data:
+                yield unbase64(piece.data) if piece.encoding == "base64" else piece.data.encode()
+            if piece.eof:
+                return
+            start = piece.next
+
+    def events(self, jobs: wire.Filter | None = None) -> Iterator[Event]:
+        """Every change of jobs, by a connection of its own: first the live jobs as they are, at last the farewell.
+
+        Ends after `BrokerShuttingDown`. A broker that dies without a word is replaced, and what was missed is told.
+        """
+        instance, timeout, autospawn = self._options
+        with Link(instance, timeout=timeout, autospawn=autospawn) as link:
+            for message in watch.changes(link, None if jobs is None else msgspec.to_builtins(jobs)):
+                kind = _EVENTS.get(message["method"])
+                if kind is not None:
+                    yield _convert(message["params"], kind)
+
+    # --- acting -----------------------------------------------------------------------------------------------------
+
+    def cancel(self, job: str, *, grace_ms: int | None = None, confirm: bool = True) -> wire.Cancelled:
+        """End a job; with `confirm`, return when every process of it is dead."""
+        params: dict[str, object] = {"id": job, "graceMs": grace_ms, "confirm": confirm}
+        return self._call("job/cancel", params, wire.Cancelled, patience=None)
+
+    def signal(self, job: str, signal: str | int, *, target: wire.Target = "group") -> wire.Job:
+        """Send a signal to a job's process group, or to its leader alone."""
+        return self._call("job/signal", {"id": job, "signal": signal, "target": target}, wire.OneJob).job
+
+    def remove(self, job: str) -> wire.Removed:
+        """Forget an ended job, with all it left."""
+        return self._call("job/remove", {"id": job}, wire.Removed)
+
+    def cleanup(self, *, max_age_ms: int | None = None, keep: int | None = None, dry_run: bool = False) -> wire.Removed:
+        """Forget ended jobs older than `max_age_ms` (24 h), but never the newest `keep`."""
+        params: dict[str, object] = {"maxAgeMs": max_age_ms, "keep": keep, "dryRun": dry_run}
+        return self._call("job/cleanup", params, wire.Removed, patience=None)
+
+    # ----------------------------------------------------------------------------------------------------------------
+
+    def _live(self) -> tuple[str, ...]:
+        """The live jobs by id: after a reconnect, "all" would mean others."""
+        ids: tuple[str, ...] = ()
+        before: str | None = None
+        while True:
+            page = self.list(status=("queued", "running", "stopped"), before=before)
+            ids += tuple(job.id for job in page.jobs)
+            before = page.next
+            if before is None:
+                return ids
+
+    def _call(self, method: str, params: Params, kind: type[T], *, patience: float | None = 0.0) -> T:
+        return _convert(self._link.request(method, params, patience=patience), kind)
+
+
+def _convert(value: object, kind: type[T]) -> T:
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError as exc:
+        raise errors.JobBrokerError(f"the broker's answer is not understood: {exc}  -> upgrade this client") from exc
+
+
+def _timeout_of_environment() -> int | None:
+    try:
+        return surroundings.timeout_ms()
+    except ValueError as exc:
+        warnings.warn(str(exc), stacklevel=3)
+        return None

@@ -1,0 +1,127 @@
+"""Golden JSON of what the broker sends: names and shapes are promises to clients of other languages."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from jobclient.protocol import wire
+from jobclient.protocol.jsonrpc import encode
+from jobclient.protocol.wire import Job, Origin, Result, Stream
+
+QUEUED = (
+    '{"id":"k3x9qz","number":12,"kind":"command","status":"queued","argv":["make","-j8"],"cwd":"/src",'
+    '"createdAt":"2030-01-02T03:04:05.678Z","name":null,"labels":{},"origin":null,"reason":null,"exitCode":null,'
+    '"signal":null,"error":null,"pid":null,"pgid":null,"startedAt":null,"stoppedAt":null,"completedAt":null,'
+    '"durationMs":null,"timeoutMs":0,"idleTimeoutMs":0,"graceMs":0,"cancelRequested":false,"merged":false,'
+    '"stdout":{"size":0,"dropped":0,"closed":false},"stderr":{"size":0,"dropped":0,"closed":false},"rev":0}'
+)
+ENDED = (
+    '{"id":"k3x9qz","number":12,"kind":"command","status":"failed","argv":["cc",{"base64":"/w=="}],'
+    '"cwd":{"base64":"L/8="},"createdAt":"2030-01-02T03:04:05.678Z","name":"build","labels":{"by":"me"},'
+    '"origin":{"pid":7,"client":"jobctl"},"reason":"signal","exitCode":null,"signal":"SIGKILL",'
+    '"error":"killed by SIGKILL","pid":100,"pgid":100,"startedAt":"2030-01-02T03:04:06.000Z","stoppedAt":null,'
+    '"completedAt":"2030-01-02T03:04:07.000Z","durationMs":1000,"timeoutMs":5,"idleTimeoutMs":6,"graceMs":7,'
+    '"cancelRequested":true,"merged":true,"stdout":{"size":3,"dropped":1,"closed":true},'
+    '"stderr":{"size":0,"dropped":0,"closed":true},"rev":41,"env":["A=b",{"base64":"Qf8="}]}'
+)
+
+
+def queued() -> Job:
+    return Job(
+        id="k3x9qz",
+        number=12,
+        kind="command",
+        status="queued",
+        argv=["make", "-j8"],
+        cwd="/src",
+        created_at="2030-01-02T03:04:05.678Z",
+    )
+
+
+def ended() -> Job:
+    return msgspec.structs.replace(
+        queued(),
+        status="failed",
+        argv=["cc", wire.Base64("/w==")],
+        cwd=wire.Base64("L/8="),
+        name="build",
+        labels={"by": "me"},
+        origin=Origin(7, "jobctl"),
+        reason="signal",
+        signal="SIGKILL",
+        error="killed by SIGKILL",
+        pid=100,
+        pgid=100,
+        started_at="2030-01-02T03:04:06.000Z",
+        completed_at="2030-01-02T03:04:07.000Z",
+        duration_ms=1000,
+        timeout_ms=5,
+        idle_timeout_ms=6,
+        grace_ms=7,
+        cancel_requested=True,
+        merged=True,
+        stdout=Stream(3, 1, closed=True),
+        stderr=Stream(closed=True),
+        rev=41,
+        env=["A=b", wire.Base64("Qf8=")],
+    )
+
+
+@pytest.mark.parametrize(("job", "text"), [(queued(), QUEUED), (ended(), ENDED)], ids=["queued", "ended"])
+def test_a_job(job: Job, text: str) -> None:
+    assert encode(job).decode() == text
+    assert msgspec.json.decode(text, type=Job) == job, "clients read what the broker writes"
+
+
+PING = '"pid":7,"version":"0.1.0","protocol":1,"instance":"default","startedAt":"2030-01-02T03:04:05.678Z","uptimeMs":9'
+LIMITS = '{"maxRunning":4,"maxOutput":5,"maxMessage":6,"timeoutMs":0,"graceMs":8,"keepJobs":9}'
+PLACES = '{"socket":"/s","state":"/t","log":"/l","settings":"/c"}'
+STATUS = (
+    f'{{{PING},"counts":{{"running":1}},"connections":2,"backend":null,"degraded":["store"],"warnings":["w"],'
+    f'"limits":{LIMITS},"paths":{PLACES}}}'
+)
+INITIALIZED = (
+    '{"capabilities":{},"serverInfo":{"name":"jobbroker","version":"0.1.0"},"protocolVersion":1,'
+    '"methods":["job/get"],"limits":{"maxMessage":1}}'
+)
+LEFT = '{"stdout":"o","stderr":"e","exitCode":0,"durationMs":3,"truncated":false,"encoding":"utf-8"}'
+GOLDEN: list[tuple[type[Result], str]] = [
+    (wire.Done, "{}"),
+    (wire.Ping, f"{{{PING}}}"),
+    (wire.BrokerStatus, STATUS),
+    (wire.Started, f'{{"job":{QUEUED},"created":true}}'),
+    (wire.OneJob, f'{{"job":{ENDED}}}'),
+    (wire.ResultResult, f'{{"job":{QUEUED},"result":{LEFT}}}'),
+    (wire.JobList, '{"jobs":[],"next":null}'),
+    (wire.JobList, f'{{"jobs":[{QUEUED},{ENDED}],"next":"12"}}'),
+    (wire.Waited, f'{{"jobs":[{ENDED}],"stopped":[],"timedOut":false}}'),
+    (wire.Output, '{"data":"aGk=","encoding":"base64","start":"0","next":"2","dropped":0,"eof":true}'),
+    (wire.Cancelled, f'{{"job":{QUEUED},"changed":false,"survivors":[11]}}'),
+    (wire.Removed, '{"removed":["k3x9qz"]}'),
+    (wire.Subscribed, f'{{"cursor":"a.1","jobs":[{QUEUED}],"reset":true}}'),
+    (wire.JobUpdated, f'{{"job":{QUEUED}}}'),
+    (wire.JobRemoved, '{"id":"k3x9qz"}'),
+    (
+        wire.BrokerShuttingDown,
+        '{"reason":"signal","graceMs":0,"exitCode":null,"signal":null,"stderrTail":"","lostJobs":["k3x9qz"]}',
+    ),
+    (wire.Initialized, INITIALIZED),
+]
+
+
+@pytest.mark.parametrize(("result", "text"), GOLDEN, ids=[result.__name__ for result, _ in GOLDEN])
+def test_a_result(result: type[Result], text: str) -> None:
+    """A member too few or too many, another name or another order, and it comes back another text."""
+    assert encode(msgspec.json.decode(text, type=result)).decode() == text
+
+
+def test_every_result_is_here() -> None:
+    nested = {wire.Limits, wire.Places, wire.JobResult}
+    known = {value for value in vars(wire).values() if isinstance(value, type) and issubclass(value, Result)}
+    assert known - nested - {Result} == {result for result, _ in GOLDEN}
+
+
+def test_a_client_may_send_a_job_back_that_it_read_with_members_it_does_not_know() -> None:
+    grown = QUEUED[:-1] + ',"priority":3}'
+    assert msgspec.json.decode(grown, type=Job) == queued()
