@@ -146,6 +146,7 @@ def test_a_stopped_job_is_still_stopped(home: Home) -> None:
     wire = home.connect()
     assert wire.get(job["id"])["status"] == "stopped"
     os.kill(job["pid"], signal.SIGCONT)
+    eventually(lambda: wire.get(job["id"])["status"] != "stopped", "it goes on")
     assert ends(wire.ended(job["id"]))[:2] == ("timed_out", "deadline")
 
 

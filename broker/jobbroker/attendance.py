@@ -9,6 +9,7 @@ import trio
 from jobbroker.core import record
 from jobbroker.orphan import Orphan
 from jobbroker.processes import Shim
+from jobbroker.totals import Totals
 from jobclient.protocol.wire import Job, Reason
 
 
@@ -22,6 +23,7 @@ class Attendance:
         survivors: processes of it that could not be killed.
         claim: what its record says of the shim that claimed it (A).
         started: what its record says of its process (S).
+        totals: what it has written so far.
         asked: the reason and the grace of the end that was asked for; kept, since whoever was told may be killed.
     """
 
@@ -38,6 +40,7 @@ class Attendance:
         self.started: record.Line | None = None
         self.heard = 0  # lines of the record that were reported
         self.handovers = 0
+        self.totals = Totals()
         self.asked: tuple[Reason, int] | None = None
         self.delivered = False  # to whoever has the job now
         self.retrying = False

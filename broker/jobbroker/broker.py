@@ -33,6 +33,7 @@ from jobbroker.settings import Settings
 from jobbroker.store import Store
 from jobbroker.supervision import Supervision
 from jobbroker.ties import Ties
+from jobbroker.totals import Totals
 from jobbroker.waiting import WaitingRoom
 from jobclient.protocol import errors, wire
 
@@ -290,9 +291,11 @@ class Broker:
             raise errors.JobNotFound(f"the record of {name} cannot be read: {exc}") from exc
 
     def _measure(self, job: wire.Job) -> None:
+        attendance = self.supervision.get(job.id)
+        totals = attendance.totals if attendance is not None else Totals()
         try:
             with self.jobs.opened(job.id) as directory, opened_output(directory) as output:
-                out, err = output.streams()
+                out, err = totals.look(output)
         except OSError:
             return
         over = is_terminal(job)

@@ -14,8 +14,8 @@ from itertools import islice
 from msgspec import Struct
 
 from jobbroker.core.index import ENTRY, decode
-from jobbroker.core.ranges import Range, ranges, total
-from jobclient.protocol.wire import Encoding, Stream, StreamName
+from jobbroker.core.ranges import Entry, Range, ranges
+from jobclient.protocol.wire import Encoding, StreamName
 
 BLOCK = 256 * ENTRY
 """How much of an index is read at once."""
@@ -88,11 +88,13 @@ class OutputReader:
         """Where the last `lines` lines of a stream begin; a last line without its newline counts."""
         if lines <= 0:
             return self.size
-        left, looked = lines + 1, 0
+        left, looked, begin = lines + 1, 0, 0
         last = True
-        for piece in reversed(list(self._ranges(0))):
+        for piece in self._backwards():
             if piece.dropped or not piece.belongs_to(stream):
                 continue
+            if looked >= MAX_TAIL:
+                return begin
             end = piece.end
             while end > piece.start and looked < MAX_TAIL:
                 begin = max(piece.start, end - 65536)
@@ -112,7 +114,7 @@ class OutputReader:
     def last(self, stream: StreamName, limit: int) -> tuple[bytes, bool]:
         """The last `limit` kept bytes of a stream, and whether there was more before them."""
         data = b""
-        for piece in reversed(list(self._ranges(0))):
+        for piece in self._backwards():
             if not piece.belongs_to(stream):
                 continue
             if piece.dropped or len(data) >= limit:
@@ -123,13 +125,19 @@ class OutputReader:
                 return data, True
         return data, False
 
-    def streams(self) -> tuple[Stream, Stream]:
-        """Size and dropped bytes of both streams as of now."""
-        return total(self._ranges(0))
-
     def _ranges(self, start: int) -> Iterator[Range]:
         """The ranges from the one that holds `start` on."""
-        return ranges(self._read_entries(self._find(start)), self.size)
+        return ranges(self.entries(self._find(start)), self.size)
+
+    def _backwards(self) -> Iterator[Range]:
+        """All ranges, the last one first; reads no more of the index than is asked for."""
+        end = self.size
+        for last in range(self._entries * ENTRY, 0, -BLOCK):
+            first = max(0, last - BLOCK)
+            for start, _, kind in reversed(decode(os.pread(self._index, last - first, first))):
+                if start < end:
+                    yield Range(start, end, kind)
+                    end = start
 
     def _find(self, start: int) -> int:
         """The number of the last entry at or before an offset."""
@@ -160,7 +168,8 @@ class OutputReader:
         data = os.pread(self._index, ENTRY, number * ENTRY)
         return int.from_bytes(data[:8], "little"), int.from_bytes(data[8:], "little")
 
-    def _read_entries(self, first: int) -> Iterator[tuple[int, int, int]]:
+    def entries(self, first: int) -> Iterator[Entry]:
+        """What the index says from its entry `first` on."""
         end = self._entries * ENTRY
         at = first * ENTRY
         while at < end and (block := os.pread(self._index, min(BLOCK, end - at), at)):

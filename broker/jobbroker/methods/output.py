@@ -61,6 +61,8 @@ def _opened(call: Call, snapshot: Snapshot) -> Generator[OutputReader]:
             yield reader
     except FileNotFoundError:
         raise errors.JobNotFound(f"{snapshot.job.id} has been removed") from None
+    except NotADirectoryError:  # a link, for all we know; it is not followed
+        raise errors.JobNotFound(f"the directory of {snapshot.job.id} has been replaced by something else") from None
 
 
 def _piece(reader: OutputReader, stream: wire.StreamName, start: int, limit: int, *, over: bool) -> wire.Output:
