@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -242,8 +243,12 @@ class Processes:
         while (left := self._left()) and time.monotonic() < deadline:
             time.sleep(0.01)
         names = {pid: command(pid) for pid in left}
-        for pid in left:
-            os.kill(pid, signal.SIGKILL)
+        while left:  # stopped first, or what multiplies would outrun us, and all tests after this one
+            for number in (signal.SIGSTOP, signal.SIGKILL):
+                for pid in left:
+                    with suppress(ProcessLookupError):
+                        os.kill(pid, number)
+            left = self._left()
         assert not names, f"processes survived the test: {names}"
 
     def _left(self) -> list[int]:

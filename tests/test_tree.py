@@ -29,8 +29,10 @@ setsid sleep 1001 &
 (setsid sh -c 'trap "" TERM; sleep 1002 & sleep 1003') &
 sh -c 'sh -c "setsid sleep 1004 & exit" & exit' &
 setsid sh -c 'while :; do sleep 1005; done' &
-setsid sh -c 'while :; do setsid sh -c "sleep 1006" & sleep 0.01; done' &
-setsid env -i "$0" -c 'while :; do setsid env -i "$0" -c "sleep 1007; : $1" "$0" "$1" & sleep 0.01; done' "$0" "$1" &
+setsid sh -c 'for n in $(seq 2000); do setsid sh -c "sleep 1006" & sleep 0.01; done' &
+setsid env -i "$0" -c 'for n in $(seq 2000); do
+    setsid env -i "$0" -c "sleep 1007; : $1" "$0" "$1" & sleep 0.01
+done' "$0" "$1" &
 """
 
 
@@ -198,7 +200,7 @@ def test_survivors_are_named_and_the_shim_takes_no_further_job(tmp_path: Path, b
         shim.until_end()
         end = driver.line(name, "X")
         assert end.text(7) == survivor
-        assert end.number(0) == signal.SIGTERM
+        assert end.number(0) in (signal.SIGTERM, signal.SIGKILL)  # with no grace, whichever the kernel delivers first
         assert end.number(2) - driver.line(name, "L").number(2) >= KILL_PATIENCE_MS
         assert shim.receive() == "retiring"
         os.kill(int(survivor), signal.SIGKILL)

@@ -42,7 +42,8 @@ def plan(rng: random.Random, proof: str) -> Plan:
     if kind == "deadline":
         return kind, ["sh", "-c", f"{ran} exec sleep 1000"], {"timeoutMs": rng.randrange(1, 60)}, {15}
     if kind == "tree":
-        bomb = f'setsid env -i sh -c "while :; do setsid env -i sh -c \\"sleep 1000; : {proof}\\" & sleep 0.01; done" &'
+        again = f'setsid env -i sh -c \\"sleep 1000; : {proof}\\" & sleep 0.01'
+        bomb = f'setsid env -i sh -c "for n in \\$(seq 2000); do {again}; done" &'
         end = f"(setsid sleep 1000 &) ; sleep 0.0{rng.randrange(5)}; exit 5"
         return kind, ["sh", "-c", f"{ran} {bomb} {end}"], {}, {5 << 8}
     if kind == "flood":
