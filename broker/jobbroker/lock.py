@@ -8,6 +8,9 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import time
+
+PAUSE_SECONDS, TRIES = 0.01, 10
 
 
 class LockHeld(Exception):
@@ -24,13 +27,22 @@ class InstanceLock:
             LockHeld: somebody has it.
         """
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not self._take():
             holder = os.pread(self._descriptor, 4096, 0).decode("utf-8", "replace").strip()
             os.close(self._descriptor)
-            raise LockHeld(holder or "a broker that is just starting") from None
+            raise LockHeld(holder or "a broker that is just starting")
         os.ftruncate(self._descriptor, 0)
+
+    def _take(self) -> bool:
+        """Try for a moment: a client that asks whether a broker runs holds the lock, shared, for an instant."""
+        for patience in (*[PAUSE_SECONDS] * TRIES, 0.0):
+            try:
+                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                time.sleep(patience)
+            else:
+                return True
+        return False
 
     def tell(self, *, pid: int, socket: str, version: str) -> None:
         """Write where the holder is found, once it listens."""

@@ -50,8 +50,12 @@ def surroundings() -> Surroundings:
 
 
 def digest(params: StartParams) -> str:
-    """What tells whether two requests with one idempotency key ask for the same."""
-    return hashlib.sha256(msgspec.json.encode(params, order="deterministic")).hexdigest()[:32]
+    """What tells whether two requests with one idempotency key ask for the same.
+
+    The environment is no part of it: from one shell to the next it differs in what nobody asked for.
+    """
+    asked = msgspec.structs.replace(params, env=None)
+    return hashlib.sha256(msgspec.json.encode(asked, order="deterministic")).hexdigest()[:32]
 
 
 def build(

@@ -16,6 +16,7 @@ import time
 
 from jobbroker import tree
 from jobbroker.capture import Capture
+from jobbroker.clock import mono_ms, wall_ms
 from jobbroker.complain import complain
 from jobbroker.core import ladder
 from jobbroker.core.index import STDERR, STDOUT
@@ -43,16 +44,6 @@ LONGEST_SLEEP_MS = 3_600_000
 """poll(2) counts its patience in an int, of which a limit of a month is too much."""
 NAMED_SURVIVORS = 64
 """So many fit into the room that was set aside for the end."""
-
-
-def mono_ms() -> int:
-    """Monotonic milliseconds, the clock of all limits."""
-    return time.monotonic_ns() // 1_000_000
-
-
-def wall_ms() -> int:
-    """Milliseconds since the epoch, for people."""
-    return time.time_ns() // 1_000_000
 
 
 class Run:
