@@ -21,7 +21,7 @@ BROKER = (
         "systemd", "totals", "unfinished", "waiting",
     ),
     # 3: the jobs
-    ("admission", "attendance", "broker", "recovery", "removal", "signalling", "supervision", "ties"),
+    ("admission", "attendance", "broker", "ending", "recovery", "removal", "signalling", "supervision", "ties"),
     # 4: one module per namespace of the protocol
     ("methods", "methods.*"),
     # 5: one client

@@ -225,7 +225,7 @@ async def _cancel_jobs(broker: Broker, how: Leaving) -> None:
     """End all jobs, all at once; what cannot be ended in time is named in the log and stays visible as live."""
     async with trio.open_nursery() as nursery:
         for snapshot in broker.table.all_live():
-            nursery.start_soon(broker.end_for_shutdown, snapshot, how.grace_ms)
+            nursery.start_soon(broker.endings.end_for_shutdown, snapshot, how.grace_ms)
     for snapshot in broker.table.all_live():
         log.warning("left behind: id=%s pid=%s", snapshot.job.id, snapshot.job.pid)
 

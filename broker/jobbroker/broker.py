@@ -10,19 +10,16 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-import msgspec
 import trio
 from msgspec import Struct
 
 from jobbroker.admission import Admission, Admissions
-from jobbroker.attendance import Attendance
-from jobbroker.clock import wall_ms
 from jobbroker.core import job as life
 from jobbroker.core import reference
-from jobbroker.core.job import Snapshot, is_live, is_terminal
-from jobbroker.core.ladder import KILL_PATIENCE_MS
+from jobbroker.core.job import Snapshot, is_terminal
 from jobbroker.core.record import DamagedRecord
 from jobbroker.core.table import Table
+from jobbroker.ending import Endings
 from jobbroker.events import Events
 from jobbroker.history import History
 from jobbroker.jobdir import JobDirectories
@@ -38,9 +35,6 @@ from jobbroker.waiting import WaitingRoom
 from jobclient.protocol import errors, wire
 
 T = TypeVar("T")
-
-CONFIRM_MARGIN_MS = 5000
-"""How much longer than the ladder may take a confirmation is waited for."""
 
 PRUNE_EVERY = 100
 """Ends of jobs between two looks for jobs to prune."""
@@ -100,6 +94,7 @@ class Broker:
         self.waiting = WaitingRoom()
         self.supervision = Supervision(jobs, self.apply, self._requeue)
         self.admissions = Admissions(store, jobs, table, self.supervision, settings, around)
+        self.endings = Endings(store, self.supervision, self.apply)
         self.removals = Removals(store, jobs, table, self.events)
         self.rev = store.rev
         self.held = True
@@ -304,61 +299,6 @@ class Broker:
 
     # --- ending -----------------------------------------------------------------------------------------------------
 
-    async def cancel(self, snapshot: Snapshot, reason: wire.Reason, grace_ms: int | None) -> Attendance | None:
-        """Ask for the end of a job, committed before anything is signalled.
-
-        Returns:
-            How to hear of the end; None if the job had ended before.
-        """
-        job = snapshot.job
-        attendance = self.supervision.get(job.id)
-        if attendance is None or is_terminal(job):
-            return None
-        if job.status == "queued" and self._withdraw(job.id, reason):
-            self.apply(job.id, life.NeverRan(reason, wall_ms()))
-            return attendance
-        grace = job.grace_ms if grace_ms is None else grace_ms
-        asked = life.EndAsked(reason, grace)
-        await self._promise(snapshot, asked)
-        self.apply(job.id, asked)
-        if is_live(job):
-            self.supervision.ask(job.id, reason, grace)
-        return attendance
-
-    async def _promise(self, snapshot: Snapshot, event: life.Event) -> None:
-        """Commit what an event will make of a job, before anybody can see it.
-
-        If that cannot be written now, the end of the job is still brought about: it may be what fills the disk.
-        """
-        promised = msgspec.structs.replace(snapshot, job=msgspec.structs.replace(snapshot.job))
-        life.apply(promised, event)
-        try:
-            await self.store.commit(put=[promised])
-        except errors.StoreUnavailable as exc:
-            log.warning("not committed: id=%s event=%s error=%s", snapshot.job.id, type(event).__name__, exc)
-
-    def _withdraw(self, name: str, reason: wire.Reason) -> bool:
-        try:
-            return self.supervision.withdraw(name, reason)
-        except (OSError, ValueError) as exc:
-            log.warning("cannot withdraw: id=%s error=%s", name, exc)
-            return False
-
-    async def confirm(self, snapshot: Snapshot, attendance: Attendance, grace_ms: int | None) -> None:
-        """Wait until everything of a cancelled job is dead.
-
-        Raises:
-            NotDelivered: it is not, in time.
-        """
-        grace = snapshot.job.grace_ms if grace_ms is None else grace_ms
-        with trio.move_on_after((grace + KILL_PATIENCE_MS + CONFIRM_MARGIN_MS) / 1000):
-            await attendance.ended.wait()
-        if is_live(snapshot.job):
-            raise errors.NotDelivered(
-                f"{snapshot.job.id} was told to end, but has not: it may belong to another user, or hang in the kernel",
-                {"status": snapshot.job.status, "pid": snapshot.job.pid},
-            )
-
     def disconnected(self, owner: object) -> None:
         """A connection is gone: jobs that were to end with it, end. If we end it, that is the next broker's to do."""
         for name in self._ties.cut(owner):
@@ -367,28 +307,9 @@ class Broker:
 
     def cancel_soon(self, name: str, reason: wire.Reason) -> None:
         """Begin to cancel a job."""
-        self._nursery.start_soon(self.cancel_quietly, name, reason)
-
-    async def cancel_quietly(self, name: str, reason: wire.Reason) -> None:
-        """Cancel a job that nobody waits for."""
         snapshot = self.table.get(name)
-        if snapshot is None:
-            return
-        try:
-            await self.cancel(snapshot, reason, None)
-        except Exception:
-            log.exception("cannot cancel: id=%s", name)
-
-    async def end_for_shutdown(self, snapshot: Snapshot, grace_ms: int | None) -> None:
-        """Cancel a job because the broker ends, and wait for it as long as that may take."""
-        try:
-            attendance = await self.cancel(snapshot, "shutdown", grace_ms)
-            if attendance is not None:
-                await self.confirm(snapshot, attendance, grace_ms)
-        except errors.RemoteError as exc:
-            log.warning("cannot end: id=%s error=%s", snapshot.job.id, exc)
-        except Exception:
-            log.exception("cannot end: id=%s", snapshot.job.id)
+        if snapshot is not None:
+            self._nursery.start_soon(self.endings.cancel_quietly, snapshot, reason)
 
     def knows(self, name: str) -> bool:
         """Whether a job of that id was accepted, or is being."""

@@ -101,7 +101,7 @@ async def _end_the_tied(broker: Broker, live: list[Snapshot]) -> None:
     async with trio.open_nursery() as nursery:
         for snapshot in live:
             if snapshot.on_disconnect == "cancel" and snapshot.asked is None and is_live(snapshot.job):
-                nursery.start_soon(broker.cancel_quietly, snapshot.job.id, "disconnect")
+                nursery.start_soon(broker.endings.cancel_quietly, snapshot, "disconnect")
 
 
 async def sweep(broker: Broker, names: list[str]) -> None:

@@ -108,11 +108,11 @@ def cancel(call: Call, params: wire.CancelParams) -> Pending:
 
 async def _cancel(call: Call, snapshot: Snapshot, params: wire.CancelParams) -> wire.Cancelled:
     broker = call.broker
-    attendance = await broker.through(lambda: broker.cancel(snapshot, "user", params.grace_ms))
+    attendance = await broker.through(lambda: broker.endings.cancel(snapshot, "user", params.grace_ms))
     if attendance is None:
         return wire.Cancelled(job=snapshot.job, changed=False, survivors=[])
     if params.confirm is not False:
-        await broker.confirm(snapshot, attendance, params.grace_ms)
+        await broker.endings.confirm(snapshot, attendance, params.grace_ms)
     return wire.Cancelled(job=broker.view(snapshot), changed=True, survivors=attendance.survivors)
 
 

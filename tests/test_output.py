@@ -1,0 +1,112 @@
+"""Reading what a job wrote, while it writes: by cursor, backwards, and its totals, held against all that was given."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jobbroker.capture import Capture
+from jobbroker.core.index import STDERR, STDOUT, encode
+from jobbroker.output import OutputReader, opened_output
+from jobbroker.totals import Totals
+from jobclient.protocol.wire import Stream, StreamName
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+CHUNKS = st.lists(
+    st.tuples(st.sampled_from([STDOUT, STDERR]), st.text("ab\n", min_size=1, max_size=60).map(str.encode)), max_size=40
+)
+LIMITS = st.one_of(st.just(0), st.integers(1, 600))
+STREAMS: tuple[tuple[StreamName, int], ...] = (("all", STDOUT | STDERR), ("stdout", STDOUT), ("stderr", STDERR))
+
+
+@contextmanager
+def directory() -> Generator[int]:
+    path = tempfile.mkdtemp()
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+        shutil.rmtree(path)
+
+
+@given(CHUNKS, LIMITS)
+def test_totals_kept_are_the_totals_there_are(chunks: list[tuple[int, bytes]], limit: int) -> None:
+    with directory() as place:
+        capture, totals = Capture(place, limit), Totals()
+        for kind, data in chunks:
+            capture.store(kind, data)
+            with opened_output(place) as output:
+                seen = totals.look(output)
+                assert seen == Totals().look(output)
+        capture.close()
+        with opened_output(place) as output:
+            assert totals.look(output) == (
+                Stream(capture.size[STDOUT], capture.dropped[STDOUT]),
+                Stream(capture.size[STDERR], capture.dropped[STDERR]),
+            )
+
+
+def read(output: OutputReader, stream: StreamName, start: int, step: int) -> tuple[bytes, int]:
+    """Everything of a stream from there on, and how much of it was dropped."""
+    data, dropped, at = b"", 0, start
+    while at < output.size:
+        piece = output.read(stream, at, step)
+        assert piece.next > at
+        data, dropped, at = data + piece.data, dropped + piece.dropped, piece.next
+    return data, dropped
+
+
+@given(CHUNKS, LIMITS, st.integers(1, 100), st.integers(0, 12))
+def test_by_cursor_and_from_the_end(chunks: list[tuple[int, bytes]], limit: int, step: int, lines: int) -> None:
+    with directory() as place:
+        capture = Capture(place, limit)
+        for kind, data in chunks:
+            capture.store(kind, data)
+        capture.close()
+        with opened_output(place) as output:
+            for stream, wanted in STREAMS:
+                given_ = b"".join(data for kind, data in chunks if kind & wanted)
+                data, dropped = read(output, stream, 0, step)
+                assert len(data) + dropped == len(given_)
+                if not limit:
+                    assert data == given_
+                    tail, _ = read(output, stream, output.tail(stream, lines), step)
+                    assert tail == b"".join(given_.splitlines(keepends=True)[-lines:] if lines else [])
+                last, more = output.last(stream, 50)
+                assert data.endswith(last)
+                assert more or last == given_
+
+
+def test_a_long_index_is_read_once() -> None:
+    with directory() as place:
+        count = 100_000
+        for name, data in (
+            ("index", b"".join(encode(n, 1 + n, STDOUT if n % 2 else STDERR) for n in range(count))),
+            ("output", b"x" * count),
+        ):
+            descriptor = os.open(name, os.O_WRONLY | os.O_CREAT, 0o600, dir_fd=place)
+            os.write(descriptor, data)
+            os.close(descriptor)
+        totals = Totals()
+        with opened_output(place) as output:
+            assert totals.look(output) == (Stream(count // 2), Stream(count // 2))
+            assert list(output.entries(count)) == []
+            assert totals.look(output) == (Stream(count // 2), Stream(count // 2))
+            assert totals._counted == count, "so the next look reads nothing"
+
+
+def test_nothing_is_known_of_a_job_that_wrote_nothing() -> None:
+    with directory() as place, opened_output(place) as output:
+        assert Totals().look(output) == (Stream(), Stream())
+        assert output.read("all", 0, 10).data == b""
+        assert output.tail("all", 3) == 0
+        assert output.last("all", 3) == (b"", False)
