@@ -11,6 +11,7 @@ run
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import signal
@@ -132,14 +133,24 @@ def _published(setup: Setup, broker: Broker) -> Generator[Listener]:
     pid_file = paths.pid_path(setup.instance)
     try:
         with _named(pid_file):
-            setup.lock.tell(pid=os.getpid(), socket=place, version=__version__)
-            _write_pid(pid_file)
+            _say_where(setup.lock, place, pid_file)
         log.info("listening: socket=%s pid=%d version=%s", place, os.getpid(), __version__)
         yield listener
     finally:
         listener.close()
         with suppress(OSError):
             os.unlink(pid_file)
+
+
+def _say_where(lock: InstanceLock, place: str, pid_file: str) -> None:
+    """For whoever wants to know. Nobody decides by it, so a full disk is no reason not to serve."""
+    try:
+        lock.tell(pid=os.getpid(), socket=place, version=__version__)
+        _write_pid(pid_file)
+    except OSError as exc:
+        if exc.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        log.warning("cannot say where we are: %s", exc)
 
 
 @contextmanager

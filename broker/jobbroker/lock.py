@@ -31,7 +31,8 @@ class InstanceLock:
             holder = os.pread(self._descriptor, 4096, 0).decode("utf-8", "replace").strip()
             os.close(self._descriptor)
             raise LockHeld(holder or "a broker that is just starting")
-        os.ftruncate(self._descriptor, 0)
+        # What an earlier broker said is blotted out, not cut off: its room is needed if the disk is full now.
+        os.pwrite(self._descriptor, b" " * os.fstat(self._descriptor).st_size, 0)
 
     def _take(self) -> bool:
         """Try for a moment: a client that asks whether a broker runs holds the lock, shared, for an instant."""

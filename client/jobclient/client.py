@@ -129,6 +129,8 @@ class Client:
             on_disconnect: what becomes of it when this client's connection ends.
             idempotency_key: the same key names the same job; a new one by default.
         """
+        if isinstance(argv, str | bytes):
+            raise TypeError("argv is a list of words, not one text; for a shell: ['sh', '-c', ...]")
         params: dict[str, object] = {
             "argv": [text(os.fsdecode(word)) for word in argv],
             "cwd": text(surroundings.directory() if cwd is None else os.path.abspath(os.fsdecode(cwd))),

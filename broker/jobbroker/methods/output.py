@@ -31,7 +31,7 @@ def output(call: Call, params: wire.OutputParams) -> wire.Output | Pending:
         raise errors.InvalidParams("give either `from` or `tail`")
     start = _start(call, snapshot, params)
     piece = _read(call, snapshot, params.stream or "all", start, limit)
-    if not params.wait_ms or piece.data or piece.eof:
+    if not params.wait_ms or _tells(piece):
         return piece
     return Pending(_wait(call, snapshot, params.stream or "all", int(piece.next), limit, params.wait_ms))
 
@@ -82,6 +82,11 @@ def _piece(reader: OutputReader, stream: wire.StreamName, start: int, limit: int
     )
 
 
+def _tells(piece: wire.Output) -> bool:
+    """Whether a reader learns something from it: there is output, or some was lost, or that was all."""
+    return bool(piece.data or piece.dropped or piece.eof)
+
+
 async def _wait(
     call: Call, snapshot: Snapshot, stream: wire.StreamName, start: int, limit: int, wait_ms: int
 ) -> wire.Output:
@@ -93,7 +98,7 @@ async def _wait(
                 await attendance.ended.wait()
             pause = min(LAST_LOOK, 2 * pause)
             piece = _read(call, snapshot, stream, start, limit)
-            if piece.data or piece.eof:
+            if _tells(piece):
                 return piece
     return _read(call, snapshot, stream, start, limit)
 

@@ -25,7 +25,7 @@ usage: jobctl [--instance NAME] VERB [options] [JOB...] [-- COMMAND...]
 """
 _TAIL = """\
 
-A JOB is an id or its beginning, %NUMBER, a name, or @: the last one started from this directory, @2 the one before.
+A JOB is an id or its beginning, %NUMBER, a name, or @: the last one to run in this directory, @2 the one before.
 jobctl help VERB, jobctl help exit-codes"""
 
 

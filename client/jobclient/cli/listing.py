@@ -120,7 +120,7 @@ VERBS = (
         Option("--status", "S,...", "only these: " + " ".join((*words.LIVE, *words.TERMINAL))),
         Option("-l --label", "K=V", "only jobs with this label"),
         Option("--name", "NAME", "only jobs of this name"),
-        Option("--here", "", "only jobs started from this directory"),
+        Option("--here", "", "only jobs that run in this directory"),
         Option("--json", "", "print the result as JSON"),
         Option("-q --quiet", "", "print ids alone"),
         examples="jobctl list\njobctl list -a --status failed,timed_out --here",

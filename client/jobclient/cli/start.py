@@ -46,6 +46,8 @@ def run(given: Given, link: Link, console: Console) -> int:
 
     with Signals() as signals:
         job: Job = _request(given, link, console)["job"]
+        if job["status"] == "queued" and not given.has("quiet"):
+            console.note(f"{words.title(job)} waits for its turn: as many jobs run as may")
         ended = Follower(link, console, signals, job, json=given.has("json")).run()
     if ended is None:
         if not signals.hung_up:
