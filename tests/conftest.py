@@ -19,6 +19,11 @@ from jobctl import Cli
 hypothesis.settings.register_profile("patient", deadline=None)  # a busy machine is no failure
 hypothesis.settings.load_profile("patient")
 
+# Started in the background (`make test &`, nohup), a process inherits that these are ignored, and so would all of ours.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+for number in (signal.SIGQUIT, signal.SIGHUP):
+    signal.signal(number, signal.SIG_DFL)
+
 SHARED: list[Home] = []
 """Homes of the module that is running."""
 
