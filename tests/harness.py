@@ -163,7 +163,12 @@ class Home:
         """Start a broker without waiting for it."""
         with self.log.open("ab") as log:
             return subprocess.Popen(
-                [sys.executable, "-W", "error", "-P", "-m", "jobbroker", "--instance", self.instance, "--stderr", *flags],
+                [
+                    sys.executable,
+                    *["-W", "error", "-P", "-m", "jobbroker", "--stderr", "--instance"],
+                    self.instance,
+                    *flags,
+                ],
                 env=self.environ,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
