@@ -165,6 +165,7 @@ class Home:
             return subprocess.Popen(
                 [
                     sys.executable,
+<<<<<<< HEAD
                     "-W",
                     "error",
                     "-P",
@@ -173,6 +174,10 @@ class Home:
                     "--instance",
                     self.instance,
                     "--stderr",
+=======
+                    *["-W", "error", "-P", "-m", "jobbroker", "--stderr", "--instance"],
+                    self.instance,
+>>>>>>> daemon
                     *flags,
                 ],
                 env=self.environ,
