@@ -165,19 +165,8 @@ class Home:
             return subprocess.Popen(
                 [
                     sys.executable,
-<<<<<<< HEAD
-                    "-W",
-                    "error",
-                    "-P",
-                    "-m",
-                    "jobbroker",
-                    "--instance",
-                    self.instance,
-                    "--stderr",
-=======
                     *["-W", "error", "-P", "-m", "jobbroker", "--stderr", "--instance"],
                     self.instance,
->>>>>>> daemon
                     *flags,
                 ],
                 env=self.environ,
