@@ -136,6 +136,15 @@ class Capture:
         if os.pwrite(self._index, data, entry * ENTRY) != len(data):
             raise OSError(errno.ENOSPC, "an index entry was cut short")
 
+    def _overwrite_index(self, data: bytes, entry: int) -> None:
+        """Write over entries, all or nothing: what was cut short is put back, half an entry would be a lie."""
+        before = os.pread(self._index, len(data), entry * ENTRY)
+        try:
+            self._write_index(data, entry)
+        except OSError:
+            os.pwrite(self._index, before, entry * ENTRY)
+            raise
+
     # --- holes at the end -------------------------------------------------------------------------------------------
 
     def _drop(self, kind: int, count: int, now: int) -> None:
@@ -212,7 +221,7 @@ class Capture:
             entries.append((self._offset, now, 0))
         taken, cut, lost = give_up(entries, count)
         moved = encode(cut, *entries[taken][1:]) if taken + 1 < len(entries) else b""
-        self._write_index(bytes(taken * ENTRY) + moved, self._oldest)
+        self._overwrite_index(bytes(taken * ENTRY) + moved, self._oldest)
         self._oldest += taken
         if self._oldest == self._entries:
             self._kind = 0  # the last entry went, too
@@ -222,7 +231,7 @@ class Capture:
             self.dropped[kind] += lost[kind]
         freed = lost[STDOUT] + lost[STDERR]
         self._kept -= freed
-        self._write_index(gap.encode(now), gap.entry)
+        self._overwrite_index(gap.encode(now), gap.entry)
         fallocate.punch(self._output, gap.start, cut - gap.start)
         begin = gap.entry + 2
         if self._oldest > begin:
