@@ -45,7 +45,9 @@ def spawn(head: Head, stdin: int, stdout: int, stderr: int) -> int:
             os.chdir(head.cwd)
         except OSError as exc:
             raise SpawnFailed(b"cwd", exc.errno or 0) from exc
-        return _spawn_from_path(head.argv, environment, stdin, stdout, stderr)
+        pid = _spawn_from_path(head.argv, environment, stdin, stdout, stderr)
+        _mend_cpu_limit(pid, head)
+        return pid
     finally:
         os.chdir("/")
         os.umask(umask)
@@ -66,6 +68,23 @@ def _borrow_limits(head: Head) -> list[tuple[int, tuple[int, int]]]:
             before.append((which, (soft, hard)))
             resource.setrlimit(which, (wanted, hard))
     return before
+
+
+def _mend_cpu_limit(pid: int, head: Head) -> None:
+    """Give the job the CPU limit it asked for, where the kernel has moved it while it was ours.
+
+    A process over its soft limit is warned every second and the limit moved by one; we may have used more than a job
+    is to have. Only such a moved limit is put right, not one the job has chosen itself meanwhile.
+    """
+    if b"rlimit.CPU" not in head.more:
+        return
+    moved, hard = resource.getrlimit(resource.RLIMIT_CPU)
+    wanted = _cut(int(head.more[b"rlimit.CPU"]), hard)
+    try:
+        if 0 <= wanted < resource.prlimit(pid, resource.RLIMIT_CPU)[0] <= moved:
+            resource.prlimit(pid, resource.RLIMIT_CPU, (wanted, hard))
+    except ProcessLookupError:  # it has ended already
+        pass
 
 
 def _cut(soft: int, hard: int) -> int:
