@@ -16,8 +16,8 @@ BROKER = (
     ),
     # 2: the daemon's tools, one thing of the system or of the protocol each
     (
-        "answers", "descriptors", "events", "history", "holding", "jobdir", "lines", "listener", "lock", "log",
-        "notify", "orphan", "outbox", "output", "processes", "requests", "rows", "schema", "settings", "store",
+        "answers", "channels", "descriptors", "events", "history", "holding", "jobdir", "lines", "listener", "lock",
+        "log", "notify", "orphan", "outbox", "output", "processes", "requests", "rows", "schema", "settings", "store",
         "systemd", "totals", "unfinished", "waiting",
     ),
     # 3: the jobs

@@ -17,7 +17,7 @@ from jobclient.protocol.wire import LIVE, MAX_NUMBER, TERMINAL, Params, Result, 
 STRUCTS: dict[str, type[Struct]] = {
     name: value
     for name, value in vars(wire).items()
-    if isinstance(value, type) and issubclass(value, Struct) and value.__module__ == wire.__name__
+    if isinstance(value, type) and issubclass(value, Struct) and value.__module__.startswith(f"{wire.__name__}.")
 }
 PARAMS = {name: struct for name, struct in STRUCTS.items() if issubclass(struct, Params)}
 REQUIRED = {

@@ -15,6 +15,7 @@ from collections.abc import Callable
 import trio
 
 from jobbroker.attendance import Attendance
+from jobbroker.channels import Channels
 from jobbroker.clock import wall_ms
 from jobbroker.core import job, record
 from jobbroker.descriptors import SHORTAGES
@@ -22,7 +23,7 @@ from jobbroker.identity import boot_id, open_checked, send_signal
 from jobbroker.jobdir import JobDirectories, Reading
 from jobbroker.lines import event_of, reason_of, survivors
 from jobbroker.orphan import Orphan, is_over
-from jobbroker.processes import NoShim, Shim, ShimPool
+from jobbroker.processes import NoShim, Shim
 from jobbroker.signals import SIGTERM
 from jobclient.protocol.wire import Job, Reason
 
@@ -50,19 +51,15 @@ class Supervision:
         self._report = report
         self._requeue = requeue
         self._boot = boot_id()
-        self._pool = ShimPool()
+        self._channels = Channels(self)
         self._attended: dict[str, Attendance] = {}
-        self._idled = trio.Event()
         self._nursery: trio.Nursery
 
     async def run(self, task_status: trio.TaskStatus[None]) -> None:
         """Own the tasks that watch: one for each shim, one for each job without; ends when it is cancelled."""
-        try:
-            async with trio.open_nursery() as self._nursery:
-                task_status.started()
-                await self._shrink_pool()
-        finally:
-            self._pool.close()
+        async with trio.open_nursery() as self._nursery:
+            await self._nursery.start(self._channels.run)
+            task_status.started()
 
     def attend(self, of: Job) -> Attendance:
         """Begin to care for a live job."""
@@ -88,7 +85,7 @@ class Supervision:
         attendance = self._attended[name]
         try:
             with self._jobs.opened(name) as directory:
-                attendance.shim = self._offer(name, directory)
+                attendance.shim = self._channels.offer(name, directory)
             attendance.handovers += 1
         except NoShim as exc:
             self._give_up(attendance, f"shim: {exc}")
@@ -98,20 +95,6 @@ class Supervision:
                 self._look_later(attendance)
             else:
                 self._give_up(attendance, f"record: {exc.strerror or exc}")
-
-    def _offer(self, name: str, directory: int) -> Shim:
-        while (idle := self._pool.acquire()) is not None:
-            if idle.hand_over(name, directory):
-                return idle
-        shim = self._pool.fork()
-        try:
-            shim.hand_over(name, directory)  # if that fails it is gone already, and its channel will say so
-        except OSError:
-            shim.close()
-            raise
-        shim.job = name
-        self._nursery.start_soon(self._listen, shim)
-        return shim
 
     def withdraw(self, name: str, reason: Reason) -> bool:
         """Decide that a job shall never run; False if a shim has claimed it."""
@@ -129,75 +112,39 @@ class Supervision:
         else:
             self.look(name)
 
-    async def _shrink_pool(self) -> None:
-        """Send idle shims away in time; no timer runs while none idles."""
-        while True:
-            due = self._pool.shrink(trio.current_time())
-            if due is not None:
-                await trio.sleep_until(due)
-            else:
-                await self._idled.wait()
-                self._idled = trio.Event()
+    # --- what shims say ---------------------------------------------------------------------------------------------
 
-    # --- through a shim's channel -----------------------------------------------------------------------------------
-
-    async def _listen(self, shim: Shim) -> None:
-        try:
-            while not shim.closed:
-                await trio.lowlevel.wait_readable(shim.channel)
-                if not shim.closed:
-                    self._hear(shim)
-        except trio.ClosedResourceError:
-            return  # sent away, or found gone by somebody who looked first
-
-    def _hear(self, shim: Shim) -> None:
-        """Take what a shim says. A fault of ours in it must not end the watch over everything else."""
-        try:
-            self._take_messages(shim)
-        except Exception:
-            log.exception("fault in hearing a shim: id=%s", shim.job)
-            attendance = self._attended.get(shim.job or "")
-            if attendance is not None:
-                self._look_later(attendance)
-
-    def _take_messages(self, shim: Shim) -> None:
-        """Take all messages that are there; a shim that is gone is closed."""
-        messages: list[bytes] = []
-        while latest := shim.receive():
-            messages.append(latest)
-        shim.retired = shim.retired or b"retiring" in messages
-        for message in messages:
-            name, _, rest = message.partition(b" ")
-            if rest:
-                self._take(shim, name.decode(), rest)
-        if shim.retired:
-            self._pool.withdraw(shim)
-        if latest is None:
+    def say(self, name: str, shim: Shim, lines: list[record.Line]) -> None:
+        """A shim has taken steps with a job; after the last one it has the job no more."""
+        attendance = self._attended.get(name)
+        if attendance is None:
             return
-        self._pool.forget(shim)
-        attendance = self._attended.get(shim.job or "")
+        if shim.job is None:
+            attendance.shim = None
+        for line in lines:
+            self._report_line(attendance, line)
+
+    def refuse(self, name: str) -> None:
+        """A shim cannot have a job: its record tells why."""
+        attendance = self._attended.get(name)
+        if attendance is not None:
+            attendance.shim = None
+            self.look(name)
+
+    def vanish(self, name: str, shim: Shim) -> None:
+        """A shim is gone, and had a job."""
+        attendance = self._attended.get(name)
         if attendance is not None and attendance.shim is shim:
             attendance.shim = None
             if shim.retired:  # it was on its way out when it was given the job, which is no reason to give the job up
                 attendance.handovers -= 1
-            self.look(attendance.job.id)
-
-    def _take(self, shim: Shim, name: str, rest: bytes) -> None:
-        attendance = self._attended.get(name)
-        lines = record.decode_lines(rest + b"\n")
-        if rest == b"refused" or (lines and lines[0].letter in (b"X", b"F")):
-            if attendance is not None:
-                attendance.shim = None
-            shim.job = None
-            if not shim.retired:
-                self._pool.release(shim, trio.current_time())
-                self._idled.set()
-        if attendance is None:
-            return
-        if rest == b"refused":
             self.look(name)
-        for line in lines:
-            self._report_line(attendance, line)
+
+    def fail(self, name: str) -> None:
+        """A fault of ours kept a message from being heard: the record holds what it said."""
+        attendance = self._attended.get(name)
+        if attendance is not None:
+            self._look_later(attendance)
 
     def _report_line(self, attendance: Attendance, line: record.Line) -> None:
         attendance.heard += 1
@@ -384,7 +331,7 @@ class Supervision:
         """Take in what has happened already but waits in a socket: nothing read next is older than that."""
         for attendance in list(self._attended.values()):
             if attendance.shim is not None:
-                self._hear(attendance.shim)
+                self._channels.hear(attendance.shim)
             elif attendance.pidfd is not None and is_over(attendance.pidfd):
                 self._settle(attendance)
 

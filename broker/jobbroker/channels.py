@@ -1,0 +1,137 @@
+"""The shims that are ours: a job is offered to one, and what each says on its channel is passed on.
+
+A shim that is idle again goes back to the pool before anybody hears of the end of its job, so that the next job in the
+queue finds it there.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Protocol
+
+import trio
+
+from jobbroker.core import record
+from jobbroker.processes import Shim, ShimPool
+
+log = logging.getLogger("jobbroker.jobs")
+
+
+class Audience(Protocol):
+    """Who hears what shims say of their jobs."""
+
+    def say(self, name: str, shim: Shim, lines: list[record.Line]) -> None:
+        """A shim has taken steps with a job; after the last one it has the job no more."""
+        ...
+
+    def refuse(self, name: str) -> None:
+        """A shim cannot have a job: somebody else has claimed it, or its record is none."""
+        ...
+
+    def vanish(self, name: str, shim: Shim) -> None:
+        """A shim is gone, and had a job."""
+        ...
+
+    def fail(self, name: str) -> None:
+        """A fault of ours kept a message from being heard."""
+        ...
+
+
+class Channels:
+    """All shims of this daemon, and the tasks that listen to them."""
+
+    def __init__(self, audience: Audience) -> None:
+        self._audience = audience
+        self._pool = ShimPool()
+        self._idled = trio.Event()
+        self._nursery: trio.Nursery
+
+    async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
+        """Own the tasks that listen, one a shim; ends when it is cancelled, by hanging up."""
+        try:
+            async with trio.open_nursery() as self._nursery:
+                task_status.started()
+                await self._shrink_pool()
+        finally:
+            self._pool.close()
+
+    async def _shrink_pool(self) -> None:
+        """Send idle shims away in time; no timer runs while none idles."""
+        while True:
+            due = self._pool.shrink(trio.current_time())
+            if due is not None:
+                await trio.sleep_until(due)
+            else:
+                await self._idled.wait()
+                self._idled = trio.Event()
+
+    def offer(self, name: str, directory: int) -> Shim:
+        """Give a job to an idle shim, or to a new one; whether it takes it, it will say.
+
+        Raises:
+            NoShim, OSError: none could be had.
+        """
+        while (idle := self._pool.acquire()) is not None:
+            if idle.hand_over(name, directory):
+                return idle
+        shim = self._pool.fork()
+        try:
+            shim.hand_over(name, directory)  # if that fails it is gone already, and its channel will say so
+        except OSError:
+            shim.close()
+            raise
+        shim.job = name
+        self._nursery.start_soon(self._listen, shim)
+        return shim
+
+    async def _listen(self, shim: Shim) -> None:
+        try:
+            while not shim.closed:
+                await trio.lowlevel.wait_readable(shim.channel)
+                if not shim.closed:
+                    self.hear(shim)
+        except trio.ClosedResourceError:
+            return  # sent away, or found gone by somebody who looked first
+
+    def hear(self, shim: Shim) -> None:
+        """Take what a shim has said by now. A fault of ours in it must not end the watch over everything else."""
+        name = shim.job
+        try:
+            self._take_messages(shim)
+        except Exception:
+            log.exception("fault in hearing a shim: id=%s", name)
+            self._audience.fail(name or "")
+
+    def _take_messages(self, shim: Shim) -> None:
+        """Take all messages that are there; a shim that is gone is closed."""
+        messages: list[bytes] = []
+        while latest := shim.receive():
+            messages.append(latest)
+        shim.retired = shim.retired or b"retiring" in messages
+        for message in messages:
+            name, _, rest = message.partition(b" ")
+            if rest:
+                self._take(shim, name.decode(), rest)
+        if shim.retired:
+            self._pool.withdraw(shim)
+        if latest is None:
+            return
+        self._pool.forget(shim)
+        if shim.job is not None:
+            self._audience.vanish(shim.job, shim)
+
+    def _take(self, shim: Shim, name: str, rest: bytes) -> None:
+        if rest == b"refused":
+            self._free(shim)
+            self._audience.refuse(name)
+            return
+        lines = record.decode_lines(rest + b"\n")
+        if lines and lines[0].letter in (b"X", b"F"):
+            self._free(shim)
+        self._audience.say(name, shim, lines)
+
+    def _free(self, shim: Shim) -> None:
+        shim.job = None
+        if not shim.retired:
+            self._pool.release(shim, trio.current_time())
+            self._idled.set()

@@ -1,0 +1,56 @@
+"""`broker/*`: who answers, how it is, when it ends."""
+
+from __future__ import annotations
+
+from jobclient.protocol.wire.job import Amount, ShutdownMode
+from jobclient.protocol.wire.message import Params, Result
+
+
+class Ping(Result):
+    """`broker/ping`: who answers. `started_at` and `pid` together tell one broker from the next."""
+
+    pid: int
+    version: str
+    protocol: int
+    instance: str
+    started_at: str
+    uptime_ms: int
+
+
+class Limits(Result):
+    """The limits in force. Sizes are bytes, 0 is no limit (`max_running` is never 0)."""
+
+    max_running: int
+    max_output: int
+    max_message: int
+    timeout_ms: int
+    grace_ms: int
+    keep_jobs: int
+
+
+class Places(Result):
+    """Where this broker keeps things, as absolute paths."""
+
+    socket: str
+    state: str
+    log: str
+    settings: str
+
+
+class BrokerStatus(Ping, kw_only=True):
+    """`broker/status`: `counts` by job status, `connections` open now, `degraded` says what is wrong."""
+
+    counts: dict[str, int]
+    connections: int
+    backend: None = None
+    degraded: list[str]
+    warnings: list[str]
+    limits: Limits
+    paths: Places
+
+
+class ShutdownParams(Params):
+    """`broker/shutdown`: `ifIdle` is refused while jobs are live, `keepJobs` leaves them, `cancelJobs` ends them."""
+
+    mode: ShutdownMode | None = None
+    grace_ms: Amount | None = None

@@ -1,0 +1,43 @@
+"""`job/cancel`, `job/signal`, `job/remove`, `job/cleanup`: act on jobs."""
+
+from __future__ import annotations
+
+from jobclient.protocol.wire.job import Amount, Job, Target
+from jobclient.protocol.wire.look import JobParams
+from jobclient.protocol.wire.message import Params, Result
+
+
+class CancelParams(JobParams):
+    """`job/cancel`: `confirm` (the default) answers when everything is dead, else as soon as it is asked."""
+
+    grace_ms: Amount | None = None
+    confirm: bool | None = None
+
+
+class Cancelled(Result):
+    """`job/cancel`: `changed` is false if the job had already ended; `survivors` could not be killed."""
+
+    job: Job
+    changed: bool
+    survivors: list[int]
+
+
+class SignalParams(JobParams):
+    """`job/signal`: a name in any case, `SIG` optional, or a number; to the job's process group or its leader alone."""
+
+    signal: str | Amount
+    target: Target | None = None
+
+
+class CleanupParams(Params):
+    """`job/cleanup`: ended jobs older than `max_age_ms` (24 h), never the newest `keep`; `dry_run` only lists."""
+
+    max_age_ms: Amount | None = None
+    keep: Amount | None = None
+    dry_run: bool | None = None
+
+
+class Removed(Result):
+    """`job/remove`, `job/cleanup`: the ids of the jobs that are gone."""
+
+    removed: list[str]

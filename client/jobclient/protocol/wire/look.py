@@ -1,0 +1,106 @@
+"""`job/get`, `job/result`, `job/list`, `job/wait`, `job/output`: look at jobs, and wait for them."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from jobclient.protocol.wire.job import Amount, Encoding, Job, Status, StreamName
+from jobclient.protocol.wire.message import Params, Result
+
+
+class JobParams(Params):
+    """A job by reference: its id, `%number`, its name, or a unique prefix of its id."""
+
+    id: str
+
+
+class GetParams(JobParams):
+    """`job/get`; `env` asks for the environment the job was started with."""
+
+    env: bool | None = None
+
+
+class OneJob(Result):
+    """A job."""
+
+    job: Job
+
+
+class JobResult(Result):
+    """What a completed job left: the last 1 MiB of each stream, base64 where that is not text."""
+
+    stdout: str
+    stderr: str
+    exit_code: int
+    duration_ms: int
+    truncated: bool
+    encoding: Encoding
+
+
+class ResultResult(OneJob):
+    """`job/result`."""
+
+    result: JobResult
+
+
+class Filter(Params):
+    """Which jobs are meant; members that are absent do not restrict."""
+
+    status: Status | list[Status] | None = None
+    kind: str | None = None
+    label: dict[str, str] | None = None
+    name: str | None = None
+    cwd: str | None = None
+
+
+class ListParams(Filter):
+    """`job/list`: `desc` (the default) is newest start first; `before` continues where the last page's `next` said."""
+
+    limit: Amount | None = None
+    before: str | None = None
+    order: Literal["desc", "asc"] | None = None
+
+
+class JobList(Result):
+    """`job/list`: `next` is null on the last page."""
+
+    jobs: list[Job]
+    next: str | None = None
+
+
+class WaitParams(Params):
+    """`job/wait`: for `ids`, or for `all` jobs live now; `any` is content with the first to end."""
+
+    ids: list[str] | None = None
+    all: bool | None = None
+    any: bool | None = None
+    timeout_ms: Amount | None = None
+
+
+class Waited(Result):
+    """`job/wait`: those that ended, in order of completion; stopped jobs are not waited for."""
+
+    jobs: list[Job]
+    stopped: list[Job]
+    timed_out: bool
+
+
+class OutputParams(JobParams, rename={"from_": "from", "wait_ms": "waitMs"}):
+    """`job/output`: from a cursor, or the last `tail` lines; `wait_ms` waits for more when there is nothing yet."""
+
+    stream: StreamName | None = None
+    from_: str | None = None
+    limit: Amount | None = None
+    tail: Amount | None = None
+    wait_ms: Amount | None = None
+
+
+class Output(Result):
+    """`job/output`: a piece; ask again from `next`. `dropped` bytes before `start` were not kept, `eof` is the end."""
+
+    data: str
+    encoding: Encoding
+    start: str
+    next: str
+    dropped: int
+    eof: bool

@@ -1,0 +1,40 @@
+"""`job/start`: what may be asked for."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from jobclient.protocol.wire.job import Amount, Job, ResourceLimit, Text
+from jobclient.protocol.wire.message import Params, Result
+
+
+class StartParams(Params):
+    """`job/start`. Only `argv` is needed; the rest defaults to the broker's own surroundings and settings.
+
+    `env` is an object, or a list of `NAME=value` where a name or value may not be UTF-8. `rlimits` are soft limits by
+    name (`NOFILE`), -1 for none. `merged` writes both streams through one pipe, in exact order. `max_output` bytes are
+    kept, the rest is counted. The same `idempotency_key` names the same job for as long as that job exists.
+    """
+
+    argv: list[Text]
+    kind: str | None = None
+    cwd: Text | None = None
+    env: dict[str, Text] | list[Text] | None = None
+    umask: Amount | None = None
+    rlimits: dict[str, ResourceLimit] | None = None
+    name: str | None = None
+    labels: dict[str, str] | None = None
+    timeout_ms: Amount | None = None
+    idle_timeout_ms: Amount | None = None
+    grace_ms: Amount | None = None
+    merged: bool | None = None
+    max_output: Amount | None = None
+    on_disconnect: Literal["detach", "cancel"] | None = None
+    idempotency_key: str | None = None
+
+
+class Started(Result):
+    """`job/start`: the job, and whether this request made it (false: its idempotency key already had one)."""
+
+    job: Job
+    created: bool
