@@ -5,6 +5,7 @@ from __future__ import annotations
 from jobclient.cli import words
 from jobclient.cli.options import Option, UsageError, Verb
 from jobclient.cli.render import Cell, escape
+from jobclient.raw import text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,11 +41,11 @@ def run(given: Given, link: Link, console: Console) -> int:
     return 0
 
 
-def _statuses(text: str | None) -> list[str]:
+def _statuses(given: str | None) -> list[str]:
     known = [*words.LIVE, *words.TERMINAL]
-    if text is None:
+    if given is None:
         return known
-    chosen = [each.strip().replace("-", "_") for each in text.split(",")]
+    chosen = [each.strip().replace("-", "_") for each in given.split(",")]
     for each in chosen:
         if each not in known:
             raise UsageError(f"list: no status {each!r}, there are {', '.join(known)}")
@@ -60,7 +61,7 @@ def _filter(given: Given) -> dict[str, object]:
     if given.has("here"):
         from jobclient.surroundings import directory
 
-        wanted["cwd"] = directory()
+        wanted["cwd"] = text(directory())
     return wanted
 
 

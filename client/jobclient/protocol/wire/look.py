@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from jobclient.protocol.wire.job import Amount, Encoding, Job, Status, StreamName
+from jobclient.protocol.wire.job import Amount, Encoding, Job, Status, StreamName, Text
 from jobclient.protocol.wire.message import Params, Result
 
 
@@ -50,7 +50,7 @@ class Filter(Params):
     kind: str | None = None
     label: dict[str, str] | None = None
     name: str | None = None
-    cwd: str | None = None
+    cwd: Text | None = None
 
 
 class ListParams(Filter):
