@@ -32,8 +32,8 @@ class Failed(Exception):
     def __init__(self, error: Message) -> None:
         super().__init__(error["message"])
         self.code: int = error["code"]
-        self.kind: str = error["data"]["kind"]
-        self.data: Message = error["data"]
+        self.data: Message = error.get("data", {})  # a backend's own errors need have none
+        self.kind: str = self.data.get("kind", "")
 
 
 class Wire:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobclient.protocol.errors import InvalidRequest, ParseError
-from jobclient.protocol.jsonrpc import Batch, Json, Malformed, Notification, Request, Stray, decode
+from jobclient.protocol.jsonrpc import Batch, Json, Malformed, Notification, Request, Response, decode
 from strategies import DEEP, json_values
 
 members = st.sampled_from(["jsonrpc", "id", "method", "params", "result", "error", "extra"])
@@ -174,7 +174,7 @@ def test_decode_takes_anything_like_json(message: str) -> None:
 @given(json_values)
 def test_decode_takes_any_json(value: Json) -> None:
     found = decode(json.dumps(value).encode())
-    assert isinstance(found, Batch | Request | Notification | Malformed | Stray)
+    assert isinstance(found, Batch | Request | Notification | Malformed | Response)
 
 
 @given(st.dictionaries(members, json_values))

@@ -16,7 +16,7 @@ from jobclient.protocol.jsonrpc import (
     Malformed,
     Notification,
     Request,
-    Stray,
+    Response,
     decode,
     encode_batch,
     encode_error,

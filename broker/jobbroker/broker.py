@@ -14,10 +14,12 @@ import trio
 from msgspec import Struct
 
 from jobbroker.admission import Admission, Admissions
+from jobbroker.backend import Backend
 from jobbroker.core import job as life
 from jobbroker.core import reference
 from jobbroker.core.job import Snapshot, is_terminal
 from jobbroker.core.record import DamagedRecord
+from jobbroker.core.routing.effects import Exit
 from jobbroker.core.table import Table
 from jobbroker.ending import Endings
 from jobbroker.events import Events
@@ -54,11 +56,16 @@ class About(Struct, frozen=True):
 
 
 class Leaving(Struct, frozen=True):
-    """Why and how the broker ends."""
+    """Why and how the broker ends.
+
+    Attributes:
+        exit: of the backend, if that is why.
+    """
 
     reason: str
     cancel_jobs: bool = False
     grace_ms: int | None = None
+    exit: Exit | None = None
 
 
 class Broker:
@@ -73,6 +80,7 @@ class Broker:
         leaving: why the broker ends, None while it does not; `left` is set with it.
         connections: clients connected.
         active: set, and replaced, whenever something happens that an idle broker would not see.
+        backend: the process all clients share, None if this instance fronts none.
         overfull: set when more ended jobs are kept than the settings want.
     """
 
@@ -106,6 +114,7 @@ class Broker:
         self.connections = 0
         self.active = trio.Event()
         self.overfull = trio.Event()
+        self.backend: Backend | None = None
         self.troubles: list[str] = []
         self._ends = 0
         self._reconciled = False

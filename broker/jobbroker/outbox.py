@@ -42,7 +42,7 @@ class Outbox:
             return
         if len(self._unsent) == len(message):
             self._send()
-        if len(self._unsent) > TOO_MUCH:
+        if len(self._unsent) - len(message) > TOO_MUCH:
             self.break_off()
         elif self._unsent:
             self._more.set()

@@ -50,6 +50,8 @@ class Settings(Struct, frozen=True, kw_only=True):
         max_connections: clients connected at once.
         max_log_size: size at which the broker's own log begins anew.
         warnings: what was wrong with the settings, each a sentence.
+        backend: what the section of the instance's backend says, None if there is none.
+        text: of the file, for whoever has to say in which line something is.
     """
 
     max_running: int
@@ -62,6 +64,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     max_connections: int = 1024
     max_log_size: int = 10 * _MIB
     warnings: tuple[str, ...] = ()
+    backend: dict[str, object] | None = None
+    text: str = ""
 
 
 def _duration(value: object) -> int:
@@ -157,6 +161,9 @@ def parse(
     found: dict[str, int] = {"max_running": max(32, 4 * cores)}
     instances = _section(document, "instances", source, warnings)
     own = _section(instances, instance, source, warnings, "instances.")
+    backend = None
+    if "backend" in own:
+        backend = dict(_section(own, "backend", source, warnings, f"instances.{instance}."))
     for section, name in ((document, "limits"), (own, f"instances.{instance}.limits")):
         limits = _section(section, "limits", source, warnings, name.removesuffix("limits"))
         for key, value in limits.items():
@@ -168,7 +175,8 @@ def parse(
     for field, variable, read in _LIMITS.values():
         if environ.get(variable):
             _take(found, field, read, environ[variable], variable, warnings)
-    return msgspec.convert({**found, "warnings": tuple(warnings)}, Settings)
+    more = {"warnings": tuple(warnings), "backend": backend, "text": text or ""}
+    return msgspec.convert({**found, **more}, Settings)
 
 
 def _read(text: str, source: str) -> Toml:

@@ -42,7 +42,11 @@ log = logging.getLogger("jobbroker.jobs")
 
 
 class Supervision:
-    """All live jobs, and those who watch them. Reports what happens, in order, by id and event."""
+    """All live jobs, and those who watch them. Reports what happens, in order, by id and event.
+
+    Attributes:
+        channels: the shims that are ours.
+    """
 
     def __init__(
         self, jobs: JobDirectories, report: Callable[[str, job.Event], None], requeue: Callable[[str], None]
@@ -51,14 +55,14 @@ class Supervision:
         self._report = report
         self._requeue = requeue
         self._boot = boot_id()
-        self._channels = Channels(self)
+        self.channels = Channels(self)
         self._attended: dict[str, Attendance] = {}
         self._nursery: trio.Nursery
 
     async def run(self, task_status: trio.TaskStatus[None]) -> None:
         """Own the tasks that watch: one for each shim, one for each job without; ends when it is cancelled."""
         async with trio.open_nursery() as self._nursery:
-            await self._nursery.start(self._channels.run)
+            await self._nursery.start(self.channels.run)
             task_status.started()
 
     def attend(self, of: Job) -> Attendance:
@@ -85,7 +89,7 @@ class Supervision:
         attendance = self._attended[name]
         try:
             with self._jobs.opened(name) as directory:
-                attendance.shim = self._channels.offer(name, directory)
+                attendance.shim = self.channels.offer(name, directory)
             attendance.handovers += 1
         except NoShim as exc:
             self._give_up(attendance, f"shim: {exc}")
@@ -331,7 +335,7 @@ class Supervision:
         """Take in what has happened already but waits in a socket: nothing read next is older than that."""
         for attendance in list(self._attended.values()):
             if attendance.shim is not None:
-                self._channels.hear(attendance.shim)
+                self.channels.hear(attendance.shim)
             elif attendance.pidfd is not None and is_over(attendance.pidfd):
                 self._settle(attendance)
 
