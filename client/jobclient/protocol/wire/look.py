@@ -27,7 +27,7 @@ class OneJob(Result):
 
 
 class JobResult(Result):
-    """What a completed job left: the last 1 MiB of each stream, base64 where that is not text."""
+    """What a completed job left: the last 1 MiB of each stream, base64 where that is not text; an agent's `message`."""
 
     stdout: str
     stderr: str
@@ -35,6 +35,8 @@ class JobResult(Result):
     duration_ms: int
     truncated: bool
     encoding: Encoding
+    agent: str | None = None
+    message: str | None = None
 
 
 class ResultResult(OneJob):
