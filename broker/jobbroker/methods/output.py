@@ -17,9 +17,6 @@ PIECE = 64 * 1024
 MAX_PIECE = 1024 * 1024
 RESULT = 1024 * 1024
 """Bytes of each stream in a result."""
-FIRST_LOOK, LAST_LOOK = 0.01, 0.05
-"""Seconds between looks at a file somebody waits for. Looking costs a system call; inotify was measured to cost more,
-and to slow the writers down."""
 
 
 def output(call: Call, params: wire.OutputParams) -> wire.Output | Pending:
@@ -91,13 +88,9 @@ def _tells(piece: wire.Output) -> bool:
 async def _wait(
     call: Call, snapshot: Snapshot, stream: wire.StreamName, start: int, limit: int, wait_ms: int
 ) -> wire.Output:
-    attendance = call.broker.supervision.get(snapshot.job.id)
-    pause = FIRST_LOOK
-    with trio.move_on_after(wait_ms / 1000):
-        while attendance is not None and not attendance.ended.is_set():
-            with trio.move_on_after(pause):
-                await attendance.ended.wait()
-            pause = min(LAST_LOOK, 2 * pause)
+    with trio.move_on_after(wait_ms / 1000), call.broker.following.growth(snapshot.job.id, start) as growth:
+        while not is_terminal(snapshot.job):
+            await growth.more()
             piece = _read(call, snapshot, stream, start, limit)
             if _tells(piece):
                 return piece
