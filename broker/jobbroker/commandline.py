@@ -62,7 +62,7 @@ def _check_kind(params: StartParams) -> None:
     if kind not in ("command", "agent"):
         raise InvalidParams(f"`kind` {kind!r} is not known to this broker; it runs `command` and `agent`")
     if kind == "agent" and params.agent is None:
-        raise InvalidParams("`agent` is missing: say which, and what it is to do in `prompt`")
+        raise InvalidParams("`agent` is missing, which `kind` `agent` needs; say in `prompt` what it is to do")
     if params.agent is None:
         if params.prompt is not None:
             raise InvalidParams("`prompt` is for an agent: say which in `agent`, or what to run in `argv`")
