@@ -74,6 +74,17 @@ def test_here_is_the_directory_a_job_was_started_from(cli: Cli, tmp_path: Path) 
     assert set(cli.ok("list", "-q", "--here").split()) == {first, second}
 
 
+def test_a_directory_whose_name_is_no_text(cli: Cli, tmp_path: Path) -> None:
+    place = tmp_path / os.fsdecode(b"odd\xff")
+    place.mkdir()
+    elsewhere = cli.start("true")
+    cli.cwd = place
+    here = cli.start("true")
+    assert here != elsewhere
+    assert cli.ok("list", "-q", "--here").split() == [here]
+    assert cli.json("status", "--json", "@")["job"]["id"] == here
+
+
 def test_one_key_one_job(cli: Cli) -> None:
     first = cli.json("start", "--json", "--key", "nightly", "true")
     second = cli.json("start", "--json", "--key", "nightly", "true")
@@ -189,6 +200,13 @@ def test_nobody_reads(cli: Cli) -> None:
     assert process.wait(PATIENCE) == 141
     assert process.stderr.read() == ""
     process.stderr.close()
+
+
+def test_what_stdout_goes_to_is_full(cli: Cli) -> None:
+    cli.start("true")
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run([*JOBCTL, "list"], env=cli.home.environ, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr) == (1, "jobctl: the output cannot be written: no space left on device\n")
 
 
 # --- the rest -------------------------------------------------------------------------------------------------------

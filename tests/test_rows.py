@@ -11,7 +11,7 @@ from jobbroker.core.job import STATUSES
 from jobbroker.core.table import matcher
 from jobbroker.rows import Rows, decode, encode
 from jobbroker.store import DamagedStore
-from jobclient.protocol.wire import LIVE, Filter, Job, Status
+from jobclient.protocol.wire import LIVE, Base64, Filter, Job, Status
 from samples import EPOCH, snapshot
 from stores import HISTORY, LABELS, fill, numbers
 
@@ -70,7 +70,7 @@ STATUS_FILTERS: list[Status | list[Status] | None] = [
 @pytest.mark.parametrize("status", STATUS_FILTERS, ids=str)
 def test_pages(read: Rows, status: Status | list[Status] | None, *, descending: bool) -> None:
     for name in (None, "tests", "ünï"):
-        for cwd in (None, "/home/ü"):
+        for cwd in (None, "/home/ü", Base64("L3dvcms=")):
             for label in (None, *LABELS):
                 wanted = Filter(status=status, name=name, cwd=cwd, label=label)
                 for low, high in ((0, 1 << 62), (50, 220), (100, 100), (5, 4)):

@@ -193,7 +193,13 @@ def test_a_filter_means_the_live_jobs_of_now(client: Wire, tmp_path: Path) -> No
     nobody = client.call("job/wait", jobs={"name": "nobody"})
     assert nobody == {"jobs": [], "stopped": [], "timedOut": False}
     client.call("job/cancel", id=later, graceMs=0)
-    for bad in ({"jobs": {}, "all": True}, {"jobs": {}, "ids": [job]}, {"jobs": {"nonsense": 1}}, {"all": False}):
+    bads: list[Message] = [
+        {"jobs": {}, "all": True},
+        {"jobs": {}, "ids": [job]},
+        {"jobs": {"nonsense": 1}},
+        {"all": False},
+    ]
+    for bad in bads:
         assert client.refused("job/wait", **bad).code == -32602
 
 

@@ -206,7 +206,7 @@ FILTERS = st.builds(
     kind=st.sampled_from([None, None, "command", "turn"]),
     label=st.sampled_from([None, None, {}, {"a": "1"}, {"a": "1", "b": "2"}]),
     name=st.sampled_from([None, None, "tests", "build"]),
-    cwd=st.sampled_from([None, None, "/work", "/home"]),
+    cwd=st.sampled_from([None, None, "/work", "/home", Base64("L3dvcms=")]),
 )  # fmt: skip
 LABELS = st.sampled_from([{}, {"a": "1"}, {"a": "2"}, {"a": "1", "b": "2"}, {"b": "2"}])
 CWDS = st.sampled_from(["/work", "/home", Base64("L3dvcms=")])

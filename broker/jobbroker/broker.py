@@ -22,6 +22,7 @@ from jobbroker.core.record import DamagedRecord
 from jobbroker.core.table import Table
 from jobbroker.ending import Endings
 from jobbroker.events import Events
+from jobbroker.following import Following
 from jobbroker.history import History
 from jobbroker.jobdir import JobDirectories
 from jobbroker.output import opened_output
@@ -67,6 +68,7 @@ class Broker:
     Attributes:
         table: the jobs in memory.
         events: who hears of changes.
+        following: who waits for jobs to write more.
         held: nothing is started yet, or any more.
         leaving: why the broker ends, None while it does not; `left` is set with it.
         connections: clients connected.
@@ -90,6 +92,7 @@ class Broker:
         self.jobs = jobs
         self.table = table
         self.events = Events(about.epoch, Changes(store.rev))
+        self.following = Following(jobs.output_size)
         self.history = History(store.rows)
         self.waiting = WaitingRoom()
         self.supervision = Supervision(jobs, self.apply, self._requeue)
@@ -112,6 +115,7 @@ class Broker:
         """Own the tasks that must outlive a client's: admissions, and whatever `through` is given."""
         async with trio.open_nursery() as self._nursery:
             await self._nursery.start(self.supervision.run)
+            await self._nursery.start(self.following.run)
             task_status.started()
             await self.admissions.run(self._accept, self.start_due)
 
@@ -221,6 +225,7 @@ class Broker:
             self.table.release(snapshot)
             self._ties.untie(name)
             self.supervision.leave(name)
+            self.following.end(name)
             self.start_due()
             self.stir()
             self._note_end()

@@ -15,7 +15,7 @@ import msgspec
 from jobbroker.core.job import STATUSES, Snapshot, milliseconds
 from jobbroker.core.table import statuses
 from jobbroker.schema import DamagedStore, connect, named
-from jobclient.protocol.wire import Filter, Status
+from jobclient.protocol.wire import Filter, Status, Text
 
 Row: TypeAlias = tuple[int, str, str, str, str | None, str | None, str | None, int | None, str]
 """number, id, status, kind, name, cwd, key, completed (ms), snapshot."""
@@ -30,9 +30,13 @@ def encode(snapshot: Snapshot) -> Row:
     """A snapshot as it is now. As JSON it can be read with sqlite3, and members with a default can be added."""
     job = snapshot.job
     completed = None if job.completed_at is None else milliseconds(job.completed_at)
-    cwd = job.cwd if isinstance(job.cwd, str) else None  # what is not text can be asked for by nobody
     text = _encoder.encode(snapshot).decode()
-    return (job.number, job.id, job.status, job.kind, job.name, cwd, snapshot.key, completed, text)
+    return (job.number, job.id, job.status, job.kind, job.name, _place(job.cwd), snapshot.key, completed, text)
+
+
+def _place(cwd: Text) -> str:
+    """A directory as its column has it. No path begins as what stands for one that is not text."""
+    return cwd if isinstance(cwd, str) else f"base64:{cwd.base64}"
 
 
 def decode(text: object) -> Snapshot:
@@ -153,8 +157,8 @@ def _conditions(wanted: Filter) -> tuple[list[str], list[Value]]:
     """All but the status, as SQL."""
     where: list[str] = []
     values: list[Value] = []
-    for column in ("kind", "name", "cwd"):
-        value: str | None = getattr(wanted, column)
+    place = None if wanted.cwd is None else _place(wanted.cwd)
+    for column, value in (("kind", wanted.kind), ("name", wanted.name), ("cwd", place)):
         if value is not None:
             where.append(f"{column} = ?")
             values.append(value)

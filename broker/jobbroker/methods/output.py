@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import trio
 
 from jobbroker.core.job import Snapshot, is_terminal
+from jobbroker.core.message import message
 from jobbroker.methods.call import Call, Pending
 from jobbroker.output import OutputReader, as_text, opened_output
 from jobclient.protocol import errors, wire
@@ -16,9 +17,6 @@ PIECE = 64 * 1024
 MAX_PIECE = 1024 * 1024
 RESULT = 1024 * 1024
 """Bytes of each stream in a result."""
-FIRST_LOOK, LAST_LOOK = 0.01, 0.05
-"""Seconds between looks at a file somebody waits for. Looking costs a system call; inotify was measured to cost more,
-and to slow the writers down."""
 
 
 def output(call: Call, params: wire.OutputParams) -> wire.Output | Pending:
@@ -90,20 +88,16 @@ def _tells(piece: wire.Output) -> bool:
 async def _wait(
     call: Call, snapshot: Snapshot, stream: wire.StreamName, start: int, limit: int, wait_ms: int
 ) -> wire.Output:
-    attendance = call.broker.supervision.get(snapshot.job.id)
-    pause = FIRST_LOOK
-    with trio.move_on_after(wait_ms / 1000):
-        while attendance is not None and not attendance.ended.is_set():
-            with trio.move_on_after(pause):
-                await attendance.ended.wait()
-            pause = min(LAST_LOOK, 2 * pause)
+    with trio.move_on_after(wait_ms / 1000), call.broker.following.growth(snapshot.job.id, start) as growth:
+        while not is_terminal(snapshot.job):
+            await growth.more()
             piece = _read(call, snapshot, stream, start, limit)
             if _tells(piece):
                 return piece
     return _read(call, snapshot, stream, start, limit)
 
 
-def result(call: Call, params: wire.JobParams) -> wire.ResultResult:
+def result(call: Call, params: wire.JobParams) -> wire.ResultResult | Pending:
     """What a completed job left; for any other job there is no result, only a state and output."""
     snapshot = call.broker.find(params.id)
     job = snapshot.job
@@ -115,17 +109,24 @@ def result(call: Call, params: wire.JobParams) -> wire.ResultResult:
     with _opened(call, snapshot) as reader:
         (out, more_out), (err, more_err) = (reader.last(stream, RESULT) for stream in ("stdout", "stderr"))
     texts, encoding = _texts(out, err)
-    return wire.ResultResult(
-        job=job,
-        result=wire.JobResult(
-            stdout=texts[0],
-            stderr=texts[1],
-            exit_code=job.exit_code or 0,
-            duration_ms=job.duration_ms or 0,
-            truncated=more_out or more_err,
-            encoding=encoding,
-        ),
+    left = wire.JobResult(
+        stdout=texts[0],
+        stderr=texts[1],
+        exit_code=job.exit_code or 0,
+        duration_ms=job.duration_ms or 0,
+        truncated=more_out or more_err,
+        encoding=encoding,
+        agent=job.agent,
     )
+    if job.agent is None:
+        return wire.ResultResult(job=job, result=left)
+    return Pending(_with_message(wire.ResultResult(job=job, result=left), snapshot.result, out, cut=more_out))
+
+
+async def _with_message(found: wire.ResultResult, rule: str, out: bytes, *, cut: bool) -> wire.ResultResult:
+    """In a thread: of a hundred thousand lines of JSON the last one may be the first."""
+    found.result.message = await trio.to_thread.run_sync(lambda: message(rule, out, cut=cut))
+    return found
 
 
 def _texts(*streams: bytes) -> tuple[list[str], wire.Encoding]:

@@ -7,6 +7,7 @@ import sys
 
 from jobclient import rawjson
 from jobclient.cli import render
+from jobclient.protocol.failure import JobBrokerError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ def write(descriptor: int, data: bytes) -> None:
 
     Raises:
         BrokenPipeError: nobody reads.
+        JobBrokerError: whatever it is redirected to cannot take it.
     """
     left = memoryview(data)
     while left:
@@ -76,3 +78,9 @@ def write(descriptor: int, data: bytes) -> None:
             import select
 
             select.select([], [descriptor], [])
+        except BrokenPipeError:
+            raise
+        except OSError as exc:  # a full disk behind a redirection
+            if descriptor != OUT:
+                raise
+            raise JobBrokerError(f"the output cannot be written: {(exc.strerror or str(exc)).lower()}") from exc

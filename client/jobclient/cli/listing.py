@@ -5,6 +5,7 @@ from __future__ import annotations
 from jobclient.cli import words
 from jobclient.cli.options import Option, UsageError, Verb
 from jobclient.cli.render import Cell, escape
+from jobclient.raw import text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,11 +41,11 @@ def run(given: Given, link: Link, console: Console) -> int:
     return 0
 
 
-def _statuses(text: str | None) -> list[str]:
+def _statuses(given: str | None) -> list[str]:
     known = [*words.LIVE, *words.TERMINAL]
-    if text is None:
+    if given is None:
         return known
-    chosen = [each.strip().replace("-", "_") for each in text.split(",")]
+    chosen = [each.strip().replace("-", "_") for each in given.split(",")]
     for each in chosen:
         if each not in known:
             raise UsageError(f"list: no status {each!r}, there are {', '.join(known)}")
@@ -55,12 +56,13 @@ def _filter(given: Given) -> dict[str, object]:
     wanted: dict[str, object] = {}
     if given.has("label"):
         wanted["label"] = labels(given.all("label"))
-    if given.has("name"):
-        wanted["name"] = given.text("name")
+    for name in ("name", "kind"):
+        if given.has(name):
+            wanted[name] = given.text(name)
     if given.has("here"):
         from jobclient.surroundings import directory
 
-        wanted["cwd"] = directory()
+        wanted["cwd"] = text(directory())
     return wanted
 
 
@@ -120,6 +122,7 @@ VERBS = (
         Option("--status", "S,...", "only these: " + " ".join((*words.LIVE, *words.TERMINAL))),
         Option("-l --label", "K=V", "only jobs with this label"),
         Option("--name", "NAME", "only jobs of this name"),
+        Option("--kind", "KIND", "only jobs of this kind: command or agent", "command", "agent"),
         Option("--here", "", "only jobs that run in this directory"),
         Option("--json", "", "print the result as JSON"),
         Option("-q --quiet", "", "print ids alone"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from jobclient.protocol.failure import RemoteError
+from jobclient.raw import text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def resolve(link: Link, reference: str) -> str:
     from jobclient.surroundings import directory
 
     here = directory()
-    jobs: list[Job] = link.request("job/list", {"cwd": here, "limit": back})["jobs"]
+    jobs: list[Job] = link.request("job/list", {"cwd": text(here), "limit": back})["jobs"]
     if len(jobs) < back:
         count = f"only {len(jobs)}" if jobs else "no"
         raise JobNotFound(f"no job matches {reference!r}: {count} job was started from {here!r}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from jobclient.protocol.wire.job import Amount, Encoding, Job, Status, StreamName
+from jobclient.protocol.wire.job import Amount, Encoding, Job, Status, StreamName, Text
 from jobclient.protocol.wire.message import Params, Result
 
 
@@ -27,7 +27,7 @@ class OneJob(Result):
 
 
 class JobResult(Result):
-    """What a completed job left: the last 1 MiB of each stream, base64 where that is not text."""
+    """What a completed job left: the last 1 MiB of each stream, base64 where that is not text; an agent's `message`."""
 
     stdout: str
     stderr: str
@@ -35,6 +35,8 @@ class JobResult(Result):
     duration_ms: int
     truncated: bool
     encoding: Encoding
+    agent: str | None = None
+    message: str | None = None
 
 
 class ResultResult(OneJob):
@@ -50,7 +52,7 @@ class Filter(Params):
     kind: str | None = None
     label: dict[str, str] | None = None
     name: str | None = None
-    cwd: str | None = None
+    cwd: Text | None = None
 
 
 class ListParams(Filter):
