@@ -106,9 +106,9 @@ GOLDEN: list[tuple[type[Result], str]] = [
     (wire.Output, '{"data":"aGk=","encoding":"base64","start":"0","next":"2","dropped":0,"eof":true}'),
     (wire.Cancelled, f'{{"job":{QUEUED},"changed":false,"survivors":[11]}}'),
     (wire.Removed, '{"removed":["k3x9qz"]}'),
-    (wire.Subscribed, f'{{"cursor":"a.1","jobs":[{QUEUED}],"reset":true}}'),
-    (wire.JobUpdated, f'{{"job":{QUEUED}}}'),
-    (wire.JobRemoved, '{"id":"k3x9qz"}'),
+    (wire.Subscribed, f'{{"cursor":"a.1","jobs":[{QUEUED}],"removed":["k3x9qz"],"reset":false,"next":"12"}}'),
+    (wire.JobUpdated, f'{{"job":{QUEUED},"cursor":"a.1"}}'),
+    (wire.JobRemoved, '{"id":"k3x9qz","cursor":"a.2"}'),
     (
         wire.BrokerShuttingDown,
         '{"reason":"signal","graceMs":0,"exitCode":null,"signal":null,"stderrTail":"","lostJobs":["k3x9qz"]}',
