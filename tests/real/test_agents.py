@@ -1,4 +1,4 @@
-"""Real agents as jobs: Codex and opencode, talking to a model of our own."""
+"""Real agents as jobs: Claude Code, Codex and opencode, talking to a model of our own."""
 
 from __future__ import annotations
 
@@ -17,9 +17,12 @@ from real import programs
 from real.model import HOLD, RUN, Model
 
 pytestmark = pytest.mark.slow
-both = pytest.mark.parametrize("agent", ["codex", "opencode"])
+each = pytest.mark.parametrize("agent", ["claude", "codex", "opencode"])
 
 SETTINGS = """
+[agents.claude-json]
+argv = ["claude", "-p", "--output-format", "json", "{prompt}"]
+result = "json:result"
 [agents.codex-json]
 argv = ["codex", "exec", "--json", "--yolo", "{prompt}"]
 result = "json:item.text"
@@ -42,7 +45,7 @@ def model() -> Generator[Model]:
 
 @pytest.fixture
 def cli(installed: Path, model: Model, new_home: Callable[..., Home], tmp_path: Path) -> Generator[Cli]:
-    """`jobctl` where both agents are on PATH and know no other model."""
+    """`jobctl` where the agents are on PATH and know no other model."""
     environ = programs.settle(tmp_path / "theirs", model.port)
     home = new_home(**environ, PATH=f"{installed}:{programs.NODE}:{os.environ['PATH']}")
     (home.root / "config.toml").write_text(SETTINGS)
@@ -82,7 +85,7 @@ def runs(pids: list[int], word: str) -> bool:
     return any(word.encode() in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0") for pid in pids if alive(pid))
 
 
-@both
+@each
 @pytest.mark.parametrize("prompt", ["fix", "fix the 'flaky' \"$(test)\"; `now`\n  größer \\ *", "-p is no option"])
 def test_a_prompt_arrives_as_it_was_typed_and_the_answer_comes_back(
     cli: Cli, model: Model, agent: str, prompt: str
@@ -93,14 +96,14 @@ def test_a_prompt_arrives_as_it_was_typed_and_the_answer_comes_back(
     assert cli.json("status", "--json", job)["job"]["timeoutMs"] == 600_000
 
 
-@both
+@each
 def test_the_answer_is_found_among_events(cli: Cli, agent: str) -> None:
     job = ask(cli, f"{agent}-json", "fix it")
     assert answer(cli, job) == f"You said: {heard(agent, 'fix it')}\n"
     assert all(json.loads(line) for line in cli.ok("output", "--stream", "out", job).splitlines())
 
 
-@both
+@each
 def test_cancelled_in_the_middle_of_an_answer_nothing_of_it_is_left(cli: Cli, model: Model, agent: str) -> None:
     job = ask(cli, agent, f"{HOLD}fix it")
     assert model.begun.wait(10 * PATIENCE)
@@ -111,16 +114,16 @@ def test_cancelled_in_the_middle_of_an_answer_nothing_of_it_is_left(cli: Cli, mo
     assert cli("result", job).returncode == 4
 
 
-@both
+@each
 def test_nor_of_the_commands_it_runs(cli: Cli, agent: str) -> None:
-    job = ask(cli, agent, f"{RUN}sleep 97531")
+    job = ask(cli, agent, f"{RUN}tail -s 97531 -f /dev/null")
     eventually(lambda: runs(tree(cli, job), "97531"), "the agent runs the command it was told to")
     pids = tree(cli, job)
     assert "cancelled" in cli.ok("cancel", job)
     assert not any(map(alive, pids))
 
 
-@both
+@each
 def test_it_survives_the_broker(cli: Cli, model: Model, agent: str) -> None:
     job = ask(cli, agent, f"{HOLD}fix it")
     assert model.begun.wait(10 * PATIENCE)
