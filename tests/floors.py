@@ -18,7 +18,7 @@ BROKER = (
     (
         "answers", "channels", "descriptors", "events", "following", "history", "holding", "jobdir", "lines",
         "listener", "lock", "log", "notify", "orphan", "outbox", "output", "processes", "requests", "rows", "schema",
-        "settings", "store", "systemd", "totals", "unfinished", "waiting",
+        "settings", "store", "systemd", "totals", "unfinished", "volatile", "waiting",
     ),
     # 3: the jobs
     ("admission", "attendance", "broker", "ending", "recovery", "removal", "signalling", "supervision", "ties"),

@@ -108,6 +108,7 @@ class Client:
         grace_ms: int | None = None,
         merged: bool = False,
         max_output: int | None = None,
+        persist: bool = True,
         on_disconnect: Literal["detach", "cancel"] = "detach",
         idempotency_key: str | None = None,
     ) -> wire.Started:
@@ -126,6 +127,7 @@ class Client:
             grace_ms: between SIGTERM and SIGKILL.
             merged: whether stdout and stderr are one stream, in exact order.
             max_output: bytes of output to keep.
+            persist: False keeps its output in memory only; it is gone once the job and then the broker have ended.
             on_disconnect: what becomes of it when this client's connection ends.
             idempotency_key: the same key names the same job; a new one by default.
         """
@@ -144,6 +146,7 @@ class Client:
             "graceMs": grace_ms,
             "merged": merged,
             "maxOutput": max_output,
+            "persist": None if persist else False,
             "onDisconnect": on_disconnect,
             "idempotencyKey": idempotency_key or surroundings.idempotency_key(),
         }
