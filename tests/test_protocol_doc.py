@@ -10,7 +10,7 @@ import pytest
 from msgspec import Struct
 
 from jobbroker import connection, requests
-from jobbroker.methods import METHODS, job, output
+from jobbroker.methods import METHODS, output, pages
 from jobclient.protocol import framing, jsonrpc, wire
 from jobclient.protocol.errors import BY_CODE, from_wire, to_wire
 from jobclient.protocol.jsonrpc import Json
@@ -60,7 +60,7 @@ LIMITS = [
     framing.MAX_MESSAGE,
     jsonrpc.MAX_BATCH,
     connection.MAX_UNFINISHED,
-    job.MAX_PAGE,
+    pages.MAX_PAGE,
     output.MAX_PIECE,
     output.RESULT,
     requests.MAX_NAME,

@@ -81,7 +81,7 @@ def test_every_key() -> None:
 
 
 def test_every_field_has_a_key_and_every_key_a_variable() -> None:
-    assert {field for field, _, _ in _LIMITS.values()} | {"warnings"} == set(Settings.__struct_fields__)
+    assert {field for field, _, _ in _LIMITS.values()} | {"agents", "warnings"} == set(Settings.__struct_fields__)
     for key, (_, variable, _) in _LIMITS.items():
         assert key in EVERY_KEY
         words = variable.removeprefix("JOBBROKER_").split("_")
@@ -214,9 +214,7 @@ def test_mistakes_are_named_and_explained(text: str) -> None:
 
 
 def test_sections_of_others_are_left_alone() -> None:
-    limits(
-        '[agents.codex]\ncommand = ["codex"]\n[instances.work.backend]\nprofile = "codex"\nwhen = 2020-01-01', "work"
-    )
+    limits('[instances.work.backend]\nprofile = "codex"\nwhen = 2020-01-01', "work")
 
 
 @pytest.mark.parametrize(

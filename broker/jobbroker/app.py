@@ -69,8 +69,8 @@ async def run(setup: Setup) -> None:
     try:
         async with trio.open_nursery() as nursery:
             await nursery.start(store.run)
-            if store.is_new and await recovery.rebuild(store, jobs) and trouble is None:
-                trouble = "there was no store; jobs were rebuilt from their records"
+            if store.is_new:
+                trouble = _tell(trouble, *await recovery.rebuild(store, jobs))
             with _named(paths.notify_path(instance)):
                 notify = NotifySocket(paths.notify_path(instance))
             with closing(notify):
@@ -79,6 +79,14 @@ async def run(setup: Setup) -> None:
     finally:
         await store.close()
         jobs.close()
+
+
+def _tell(trouble: str | None, rebuilt: int, unreadable: int) -> str | None:
+    """What is told of a store that was rebuilt; of a first start, nothing."""
+    if trouble is None and rebuilt + unreadable:
+        trouble = "there was no store; jobs were rebuilt from their records"
+    left = f", but {unreadable} of them cannot be read and stay as they are" if unreadable else ""
+    return trouble and trouble + left
 
 
 def _make_broker(setup: Setup, store: Store, jobs: JobDirectories, trouble: str | None) -> Broker:

@@ -17,6 +17,7 @@ from msgspec import Struct
 from jobbroker.admission import Admission, Admissions
 from jobbroker.core import job as life
 from jobbroker.core import reference
+from jobbroker.core.changes import Changes
 from jobbroker.core.job import Snapshot, is_terminal
 from jobbroker.core.record import DamagedRecord
 from jobbroker.core.table import Table
@@ -71,7 +72,6 @@ class Broker:
         events: who hears of changes.
         volatile: output that is kept in memory only.
         following: who waits for jobs to write more.
-        rev: of the latest change.
         held: nothing is started yet, or any more.
         leaving: why the broker ends, None while it does not; `left` is set with it.
         connections: clients connected.
@@ -94,7 +94,7 @@ class Broker:
         self.store = store
         self.jobs = jobs
         self.table = table
-        self.events = Events(about.epoch)
+        self.events = Events(about.epoch, Changes(store.rev))
         self.volatile = VolatileOutputs()
         self.following = Following(self._output_size)
         self.history = History(store.rows)
@@ -103,7 +103,6 @@ class Broker:
         self.admissions = Admissions(store, jobs, table, self.supervision, settings, around)
         self.endings = Endings(store, self.supervision, self.apply)
         self.removals = Removals(store, jobs, self.volatile, table, self.events)
-        self.rev = store.rev
         self.held = True
         self.leaving: Leaving | None = None
         self.left = trio.Event()
@@ -165,7 +164,7 @@ class Broker:
     def _accept(self, snapshot: Snapshot) -> None:
         """A job is committed: it is one of ours from now on."""
         self.table.add(snapshot)
-        self._touch(snapshot)
+        self._touch(snapshot, new=True)
         log.info("queued: id=%s number=%d", snapshot.job.id, snapshot.job.number)
         self._announce(snapshot)
         if snapshot.on_disconnect == "cancel" and self.leaving is None and not self._ties.is_tied(snapshot.job.id):
@@ -247,9 +246,9 @@ class Broker:
         if self._ends % PRUNE_EVERY == 0:
             self.overfull.set()
 
-    def _touch(self, snapshot: Snapshot) -> None:
-        self.rev += 1
-        snapshot.job.rev = self.rev
+    def _touch(self, snapshot: Snapshot, *, new: bool = False) -> None:
+        changes, name = self.events.changes, snapshot.job.id
+        snapshot.job.rev = changes.made(name) if new else changes.changed(name)
 
     def _announce(self, snapshot: Snapshot) -> None:
         self.waiting.tell(snapshot.job)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
+from jobbroker.core.changes import Changes, Since
 from jobbroker.core.job import Snapshot, is_live
 from jobbroker.core.table import Matches
 from jobclient.protocol import jsonrpc, wire
+
+UPDATED = "notifications/job/updated"
+REMOVED = "notifications/job/removed"
+_DIGITS = 18
 
 
 class Subscriber(Protocol):
@@ -49,15 +54,25 @@ class Events:
 
     Attributes:
         epoch: this daemon's, so that a cursor of another one is known as such.
+        changes: the order of all changes.
     """
 
-    def __init__(self, epoch: str) -> None:
+    def __init__(self, epoch: str, changes: Changes) -> None:
         self.epoch = epoch
+        self.changes = changes
         self._subscribers: dict[Subscriber, Subscription] = {}
 
-    def cursor(self, rev: int) -> str:
-        """The place of a change."""
-        return f"{self.epoch}.{rev}"
+    @property
+    def cursor(self) -> str:
+        """The place of the latest change."""
+        return f"{self.epoch}.{self.changes.rev}"
+
+    def since(self, cursor: str) -> Since | None:
+        """What has changed since a moment; None if that is not known (any more)."""
+        epoch, _, rev = cursor.partition(".")
+        if epoch != self.epoch or not (rev.isascii() and rev.isdecimal() and len(rev) <= _DIGITS):
+            return None
+        return self.changes.since(int(rev))
 
     def subscribe(self, subscriber: Subscriber, wanted: Matches, known: Iterable[str]) -> None:
         """Tell it of every change of the jobs it wants, of which it knows some; replaces what it wanted before."""
@@ -68,16 +83,18 @@ class Events:
         self._subscribers.pop(subscriber, None)
 
     def updated(self, snapshot: Snapshot) -> None:
-        """A job changed."""
-        self._tell(snapshot, "notifications/job/updated", wire.JobUpdated(job=snapshot.job))
+        """A job was made or has changed; its revision says when."""
+        self._tell(snapshot, UPDATED, lambda: wire.JobUpdated(job=snapshot.job, cursor=self.cursor))
 
-    def removed(self, snapshot: Snapshot) -> None:
-        """A job is gone for good."""
-        self._tell(snapshot, "notifications/job/removed", wire.JobRemoved(id=snapshot.job.id))
+    def removed(self, snapshot: Snapshot) -> int:
+        """A job is gone for good: the place of that change."""
+        rev = self.changes.removed(snapshot.job.id)
+        self._tell(snapshot, REMOVED, lambda: wire.JobRemoved(id=snapshot.job.id, cursor=self.cursor))
+        return rev
 
-    def _tell(self, snapshot: Snapshot, method: str, params: wire.Result) -> None:
+    def _tell(self, snapshot: Snapshot, method: str, params: Callable[[], wire.Result]) -> None:
         listeners = [subscriber for subscriber, its in self._subscribers.items() if its.concerns(snapshot)]
         if listeners:
-            message = jsonrpc.encode_notification(method, params)
+            message = jsonrpc.encode_notification(method, params())
             for listener in listeners:
                 listener.notify(snapshot.job.id, message)

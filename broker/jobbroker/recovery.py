@@ -49,9 +49,10 @@ def _open_readable(path: Path) -> Store:
     return store
 
 
-async def rebuild(store: Store, jobs: JobDirectories) -> int:
-    """Fill an empty store from the records; how many jobs it has now."""
+async def rebuild(store: Store, jobs: JobDirectories) -> tuple[int, int]:
+    """Fill an empty store from the records; how many jobs it has now, and how many records cannot be read."""
     found: list[Snapshot] = []
+    unreadable = 0
     for count, name in enumerate(jobs.names()):
         if count % GROUP == 0:
             await trio.lowlevel.checkpoint()
@@ -60,13 +61,14 @@ async def rebuild(store: Store, jobs: JobDirectories) -> int:
             snapshot = restore(reading.head)
         except (OSError, record.DamagedRecord) as exc:
             log.error("no record of a job: %s: %s", name, exc)
+            unreadable += 1
             continue
         if snapshot.job.id == name:
             replay(snapshot, reading.lines)
             found.append(snapshot)
     found.sort(key=lambda snapshot: snapshot.job.number)
     await store.commit(put=found)
-    return len(found)
+    return len(found), unreadable
 
 
 def replay(snapshot: Snapshot, lines: list[record.Line]) -> None:

@@ -68,7 +68,7 @@ class Removals:
             await self._store.commit(delete=names)
             for snapshot in gone:
                 self._table.remove(snapshot)
-                self._events.removed(snapshot)
+                self._store.rev = max(self._store.rev, self._events.removed(snapshot))
         finally:
             self._removing.difference_update(names)
         return names

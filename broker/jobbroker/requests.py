@@ -11,6 +11,7 @@ import resource
 import msgspec
 from msgspec import Struct
 
+from jobbroker.commandline import command_line
 from jobbroker.core import record
 from jobbroker.core.job import Snapshot, timestamp
 from jobbroker.core.reference import is_id, number_of
@@ -74,11 +75,8 @@ def build(
     Raises:
         InvalidParams: naming the member and what is wrong with it.
     """
-    if params.kind not in (None, "command"):
-        raise InvalidParams(f"`kind` {params.kind!r} is not known to this broker; it runs `command`")
-    if not params.argv:
-        raise InvalidParams("`argv` is empty: name the program to run")
-    argv = [_bytes(word, "argv") for word in params.argv]
+    line = command_line(params, settings)
+    argv = [_bytes(word, "argv") for word in line.argv]
     cwd = _bytes(params.cwd, "cwd") if params.cwd is not None else around.cwd
     if not cwd.startswith(b"/"):
         raise InvalidParams("`cwd` must be an absolute path")
@@ -88,15 +86,17 @@ def build(
     job = Job(
         id=identity,
         number=number,
-        kind="command",
+        kind=line.kind,
         status="queued",
-        argv=list(params.argv),
+        argv=line.argv,
         cwd=as_wire(cwd),
         created_at=timestamp(now),
         name=name,
         labels=labels,
+        agent=params.agent,
+        prompt=params.prompt,
         origin=origin,
-        timeout_ms=_milliseconds(params.timeout_ms, "timeoutMs", settings.timeout_ms),
+        timeout_ms=_milliseconds(params.timeout_ms, "timeoutMs", line.timeout_ms),
         idle_timeout_ms=_milliseconds(params.idle_timeout_ms, "idleTimeoutMs", 0),
         grace_ms=_milliseconds(params.grace_ms, "graceMs", settings.grace_ms),
         merged=bool(params.merged),
@@ -108,6 +108,8 @@ def build(
         digest=digest(params),
         on_disconnect=params.on_disconnect or "detach",
         max_output=_max_output(params, settings),
+        result=line.result,
+        remedy=line.remedy,
     )
     env.append(b"JOBBROKER_JOB_ID=" + identity.encode())
     more = {**_rlimits(params, around), b"umask": b"%d" % _between(params.umask, "umask", 0, 0o777, around.umask)}

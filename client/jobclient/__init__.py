@@ -4,7 +4,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from jobclient.client import Client
+    from jobclient.client import Client, Reset
     from jobclient.protocol.errors import (
         AmbiguousReference,
         BackendGone,
@@ -53,7 +53,7 @@ __all__ = [
     "AmbiguousReference", "BackendGone", "BrokerShuttingDown", "BrokerStatus", "BrokerUnavailable", "Busy", "Cancelled",
     "Client", "ConnectionLost", "Denied", "Filter", "InternalError", "InvalidParams", "InvalidState", "Job",
     "JobBrokerError", "JobList", "JobNotFound", "JobRemoved", "JobResult", "JobUpdated", "JobsActive", "NotDelivered",
-    "Output", "Ping", "RemoteError", "Removed", "ResultResult", "ResultUnavailable", "ShuttingDown", "Started",
+    "Output", "Ping", "RemoteError", "Removed", "Reset", "ResultResult", "ResultUnavailable", "ShuttingDown", "Started",
     "StoreUnavailable", "TimedOut", "TooLarge", "VersionMismatch", "Waited", "__version__",
 ]  # fmt: skip
 

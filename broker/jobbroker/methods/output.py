@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import trio
 
 from jobbroker.core.job import Snapshot, is_terminal
+from jobbroker.core.message import message
 from jobbroker.methods.call import Call, Pending
 from jobbroker.output import OutputReader, as_text
 from jobclient.protocol import errors, wire
@@ -96,7 +97,7 @@ async def _wait(
     return _read(call, snapshot, stream, start, limit)
 
 
-def result(call: Call, params: wire.JobParams) -> wire.ResultResult:
+def result(call: Call, params: wire.JobParams) -> wire.ResultResult | Pending:
     """What a completed job left; for any other job there is no result, only a state and output."""
     snapshot = call.broker.find(params.id)
     job = snapshot.job
@@ -108,17 +109,24 @@ def result(call: Call, params: wire.JobParams) -> wire.ResultResult:
     with _opened(call, snapshot) as reader:
         (out, more_out), (err, more_err) = (reader.last(stream, RESULT) for stream in ("stdout", "stderr"))
     texts, encoding = _texts(out, err)
-    return wire.ResultResult(
-        job=job,
-        result=wire.JobResult(
-            stdout=texts[0],
-            stderr=texts[1],
-            exit_code=job.exit_code or 0,
-            duration_ms=job.duration_ms or 0,
-            truncated=more_out or more_err,
-            encoding=encoding,
-        ),
+    left = wire.JobResult(
+        stdout=texts[0],
+        stderr=texts[1],
+        exit_code=job.exit_code or 0,
+        duration_ms=job.duration_ms or 0,
+        truncated=more_out or more_err,
+        encoding=encoding,
+        agent=job.agent,
     )
+    if job.agent is None:
+        return wire.ResultResult(job=job, result=left)
+    return Pending(_with_message(wire.ResultResult(job=job, result=left), snapshot.result, out, cut=more_out))
+
+
+async def _with_message(found: wire.ResultResult, rule: str, out: bytes, *, cut: bool) -> wire.ResultResult:
+    """In a thread: of a hundred thousand lines of JSON the last one may be the first."""
+    found.result.message = await trio.to_thread.run_sync(lambda: message(rule, out, cut=cut))
+    return found
 
 
 def _texts(*streams: bytes) -> tuple[list[str], wire.Encoding]:

@@ -56,8 +56,9 @@ def _filter(given: Given) -> dict[str, object]:
     wanted: dict[str, object] = {}
     if given.has("label"):
         wanted["label"] = labels(given.all("label"))
-    if given.has("name"):
-        wanted["name"] = given.text("name")
+    for name in ("name", "kind"):
+        if given.has(name):
+            wanted[name] = given.text(name)
     if given.has("here"):
         from jobclient.surroundings import directory
 
@@ -121,6 +122,7 @@ VERBS = (
         Option("--status", "S,...", "only these: " + " ".join((*words.LIVE, *words.TERMINAL))),
         Option("-l --label", "K=V", "only jobs with this label"),
         Option("--name", "NAME", "only jobs of this name"),
+        Option("--kind", "KIND", "only jobs of this kind: command or agent", "command", "agent"),
         Option("--here", "", "only jobs that run in this directory"),
         Option("--json", "", "print the result as JSON"),
         Option("-q --quiet", "", "print ids alone"),

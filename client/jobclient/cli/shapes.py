@@ -38,6 +38,8 @@ class Job(TypedDict):
     createdAt: str
     name: str | None
     labels: dict[str, str]
+    agent: str | None
+    prompt: str | None
     origin: Origin | None
     reason: str | None
     exitCode: int | None
