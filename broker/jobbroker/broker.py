@@ -22,6 +22,7 @@ from jobbroker.core.record import DamagedRecord
 from jobbroker.core.table import Table
 from jobbroker.ending import Endings
 from jobbroker.events import Events
+from jobbroker.feeds import Feeds
 from jobbroker.following import Following
 from jobbroker.history import History
 from jobbroker.jobdir import JobDirectories
@@ -91,8 +92,8 @@ class Broker:
         self.store = store
         self.jobs = jobs
         self.table = table
-        self.events = Events(about.epoch, Changes(store.rev))
         self.following = Following(jobs.output_size)
+        self.events = Events(about.epoch, Changes(store.rev), Feeds(jobs, self.following))
         self.history = History(store.rows)
         self.waiting = WaitingRoom()
         self.supervision = Supervision(jobs, self.apply, self._requeue)
@@ -116,6 +117,7 @@ class Broker:
         async with trio.open_nursery() as self._nursery:
             await self._nursery.start(self.supervision.run)
             await self._nursery.start(self.following.run)
+            await self._nursery.start(self.events.feeds.run)
             task_status.started()
             await self.admissions.run(self._accept, self.start_due)
 
