@@ -7,7 +7,8 @@ proven by records, so a change is announced at once and written when the store g
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import contextmanager
 from typing import TypeVar
 
 import trio
@@ -26,7 +27,7 @@ from jobbroker.feeds import Feeds
 from jobbroker.following import Following
 from jobbroker.history import History
 from jobbroker.jobdir import JobDirectories
-from jobbroker.output import opened_output
+from jobbroker.output import OutputReader, opened_output
 from jobbroker.removal import Removals
 from jobbroker.requests import Surroundings
 from jobbroker.settings import Settings
@@ -34,6 +35,7 @@ from jobbroker.store import Store
 from jobbroker.supervision import Supervision
 from jobbroker.ties import Ties
 from jobbroker.totals import Totals
+from jobbroker.volatile import VolatileOutputs
 from jobbroker.waiting import WaitingRoom
 from jobclient.protocol import errors, wire
 
@@ -69,6 +71,7 @@ class Broker:
     Attributes:
         table: the jobs in memory.
         events: who hears of changes.
+        volatile: output that is kept in memory only.
         following: who waits for jobs to write more.
         held: nothing is started yet, or any more.
         leaving: why the broker ends, None while it does not; `left` is set with it.
@@ -92,14 +95,20 @@ class Broker:
         self.store = store
         self.jobs = jobs
         self.table = table
+<<<<<<< HEAD
         self.following = Following(jobs.output_size)
         self.events = Events(about.epoch, Changes(store.rev), Feeds(jobs, self.following))
+=======
+        self.events = Events(about.epoch, Changes(store.rev))
+        self.volatile = VolatileOutputs()
+        self.following = Following(self._output_size)
+>>>>>>> main
         self.history = History(store.rows)
         self.waiting = WaitingRoom()
-        self.supervision = Supervision(jobs, self.apply, self._requeue)
+        self.supervision = Supervision(jobs, self.volatile, self.apply, self._requeue)
         self.admissions = Admissions(store, jobs, table, self.supervision, settings, around)
         self.endings = Endings(store, self.supervision, self.apply)
-        self.removals = Removals(store, jobs, table, self.events)
+        self.removals = Removals(store, jobs, self.volatile, table, self.events)
         self.held = True
         self.leaving: Leaving | None = None
         self.left = trio.Event()
@@ -227,6 +236,7 @@ class Broker:
             self.table.release(snapshot)
             self._ties.untie(name)
             self.supervision.leave(name)
+            self.volatile.end(name)
             self.following.end(name)
             self.start_due()
             self.stir()
@@ -291,13 +301,32 @@ class Broker:
         except (OSError, DamagedRecord) as exc:
             raise errors.JobNotFound(f"the record of {name} cannot be read: {exc}") from exc
 
+    @contextmanager
+    def opened_output(self, job: wire.Job) -> Generator[OutputReader]:
+        """What a job has written, to be read in the block, in which nobody else has a turn.
+
+        Raises:
+            ResultUnavailable: it was kept in memory only, and is gone.
+            OSError: its directory is gone, or was replaced by something else.
+        """
+        if job.persist:
+            with self.jobs.opened(job.id) as directory, opened_output(directory) as reader:
+                yield reader
+        else:
+            attendance = self.supervision.get(job.id)
+            yield self.volatile.reader(job, attendance.claim if attendance is not None else None)
+
+    def _output_size(self, name: str) -> int:
+        size = self.volatile.size(name)
+        return self.jobs.output_size(name) if size is None else size
+
     def _measure(self, job: wire.Job) -> None:
         attendance = self.supervision.get(job.id)
         totals = attendance.totals if attendance is not None else Totals()
         try:
-            with self.jobs.opened(job.id) as directory, opened_output(directory) as output:
+            with self.opened_output(job) as output:
                 out, err = totals.look(output)
-        except OSError:
+        except (OSError, errors.ResultUnavailable):
             return
         over = is_terminal(job)
         job.stdout = wire.Stream(out.size, out.dropped, closed=over)

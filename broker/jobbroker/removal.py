@@ -13,6 +13,7 @@ from jobbroker.events import Events
 from jobbroker.jobdir import JobDirectories
 from jobbroker.settings import Settings
 from jobbroker.store import Store
+from jobbroker.volatile import VolatileOutputs
 from jobclient.protocol.errors import StoreUnavailable
 from jobclient.protocol.wire import TERMINAL
 
@@ -26,10 +27,13 @@ class Removals:
         pruning: whether ended jobs may be removed by themselves; not after a store was lost.
     """
 
-    def __init__(self, store: Store, jobs: JobDirectories, table: Table, events: Events) -> None:
+    def __init__(
+        self, store: Store, jobs: JobDirectories, volatile: VolatileOutputs, table: Table, events: Events
+    ) -> None:
         self.pruning = True
         self._store = store
         self._jobs = jobs
+        self._volatile = volatile
         self._table = table
         self._events = events
         self._removing: set[str] = set()
@@ -82,6 +86,7 @@ class Removals:
         except OSError as exc:
             log.warning("cannot remove: id=%s error=%s", snapshot.job.id, exc)
             return False
+        self._volatile.drop(snapshot.job.id)
         return True
 
     async def prune(self, settings: Settings) -> None:

@@ -10,7 +10,7 @@ import trio
 from jobbroker.core.job import Snapshot, is_terminal
 from jobbroker.core.message import message
 from jobbroker.methods.call import Call, Pending
-from jobbroker.output import OutputReader, as_text, opened_output
+from jobbroker.output import OutputReader, as_text
 from jobclient.protocol import errors, wire
 
 PIECE = 64 * 1024
@@ -55,7 +55,7 @@ def _read(call: Call, snapshot: Snapshot, stream: wire.StreamName, start: int, l
 @contextmanager
 def _opened(call: Call, snapshot: Snapshot) -> Generator[OutputReader]:
     try:
-        with call.broker.jobs.opened(snapshot.job.id) as directory, opened_output(directory) as reader:
+        with call.broker.opened_output(snapshot.job) as reader:
             yield reader
     except FileNotFoundError:
         raise errors.JobNotFound(f"{snapshot.job.id} has been removed") from None

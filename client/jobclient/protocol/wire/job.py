@@ -79,6 +79,7 @@ class Job(Struct, kw_only=True, rename="camel", gc=False):
     grace_ms: int = 0
     cancel_requested: bool = False
     merged: bool = False
+    persist: bool = True
     stdout: Stream = Stream()
     stderr: Stream = Stream()
     rev: int = 0
