@@ -69,7 +69,7 @@ def _piece(reader: OutputReader, stream: wire.StreamName, start: int, limit: int
     piece = reader.read(stream, start, limit)
     at_end = over and piece.next >= reader.size
     text, encoding, taken = as_text(piece.data, 0 if at_end else piece.run)
-    following = piece.next if taken == len(piece.data) else piece.end - (len(piece.data) - taken)
+    following = piece.after(taken)
     return wire.Output(
         data=text,
         encoding=encoding,
