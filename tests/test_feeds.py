@@ -136,8 +136,8 @@ def test_much_comes_in_pieces_and_can_be_completed(client: Wire, subscriber: Wir
         assert got.strip(letter) == b""
         assert len(got) + sum(piece["dropped"] for piece in mine) == 6 * MIB
         assert all(len(piece["data"]) <= 64 * 1024 for piece in mine)
-    last = next(piece for piece in pieces if piece["dropped"])
-    assert client.call("job/output", id=job, stream=last["stream"], **{"from": "0"})["dropped"] == 0
+        whole = client.call("job/output", id=job, stream=stream, limit=MIB)
+        assert (whole["dropped"], whole["data"]) == (0, letter.decode() * MIB)
 
 
 def test_a_client_that_does_not_read_costs_the_others_nothing(new_home: Callable[..., Home]) -> None:
