@@ -176,3 +176,10 @@ def test_nobody_wakes_up_for_a_job_that_nobody_follows_any_more(home: Home) -> N
         return int(status.read_text().partition("voluntary_ctxt_switches:")[2].split()[0]) - before <= 4
 
     eventually(is_quiet, "nobody looks at it")
+
+
+def test_output_that_is_in_memory_only_is_pushed_too(client: Wire, subscriber: Wire) -> None:
+    for _ in range(5):
+        job = client.shell("echo one; echo two >&2", persist=False)["id"]
+        pieces, _ = until_end(subscriber, job)
+        assert (data(pieces), data(pieces, "stderr")) == (b"one\n", b"two\n")

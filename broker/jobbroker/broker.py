@@ -97,7 +97,8 @@ class Broker:
         self.table = table
         self.volatile = VolatileOutputs()
         self.following = Following(self._output_size)
-        self.events = Events(about.epoch, Changes(store.rev), Feeds(jobs, self.following))
+        feeds = Feeds(self.opened_output, self._output_size, self.following)
+        self.events = Events(about.epoch, Changes(store.rev), feeds)
         self.history = History(store.rows)
         self.waiting = WaitingRoom()
         self.supervision = Supervision(jobs, self.volatile, self.apply, self._requeue)
