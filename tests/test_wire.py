@@ -14,8 +14,8 @@ QUEUED = (
     '"createdAt":"2030-01-02T03:04:05.678Z","name":null,"labels":{},"agent":null,"prompt":null,"origin":null,'
     '"reason":null,"exitCode":null,'
     '"signal":null,"error":null,"pid":null,"pgid":null,"startedAt":null,"stoppedAt":null,"completedAt":null,'
-    '"durationMs":null,"timeoutMs":0,"idleTimeoutMs":0,"graceMs":0,"cancelRequested":false,"merged":false,'
-    '"persist":true,"stdout":{"size":0,"dropped":0,"closed":false},"stderr":{"size":0,"dropped":0,"closed":false},"rev":0}'
+    '"durationMs":null,"timeoutMs":0,"idleTimeoutMs":0,"graceMs":0,"cancelRequested":false,"merged":false,"persist":true,'
+    '"stdout":{"size":0,"dropped":0,"closed":false},"stderr":{"size":0,"dropped":0,"closed":false},"rev":0}'
 )
 ENDED = (
     '{"id":"k3x9qz","number":12,"kind":"command","status":"failed","argv":["cc",{"base64":"/w=="}],'
@@ -24,7 +24,7 @@ ENDED = (
     '"exitCode":null,"signal":"SIGKILL",'
     '"error":"killed by SIGKILL","pid":100,"pgid":100,"startedAt":"2030-01-02T03:04:06.000Z","stoppedAt":null,'
     '"completedAt":"2030-01-02T03:04:07.000Z","durationMs":1000,"timeoutMs":5,"idleTimeoutMs":6,"graceMs":7,'
-    '"cancelRequested":true,"merged":true,"persist":false,"stdout":{"size":3,"dropped":1,"closed":true},'
+    '"cancelRequested":true,"merged":true,"persist":true,"stdout":{"size":3,"dropped":1,"closed":true},'
     '"stderr":{"size":0,"dropped":0,"closed":true},"rev":41,"env":["A=b",{"base64":"Qf8="}]}'
 )
 
@@ -65,7 +65,6 @@ def ended() -> Job:
         grace_ms=7,
         cancel_requested=True,
         merged=True,
-        persist=False,
         stdout=Stream(3, 1, closed=True),
         stderr=Stream(closed=True),
         rev=41,
