@@ -70,7 +70,8 @@ class Budget:
     def note_end(self, snapshot: Snapshot) -> bool:
         """A job has ended; whether there is reason to see if that was too much."""
         job = snapshot.job
-        size = self._jobs.output_room(job.id) if job.stdout.size or job.stderr.size else 0
+        wrote = job.persist and (job.stdout.size or job.stderr.size)
+        size = self._jobs.output_room(job.id) if wrote else 0
         self._usage.end(job.id, size)
         if size:
             self._emptied = min(self._emptied, (place(snapshot)[0], 0))  # clocks are set back

@@ -23,6 +23,7 @@ from jobbroker.jobdir import JobDirectories
 from jobbroker.rows import FIRST, place
 from jobbroker.settings import Settings
 from jobbroker.store import Store
+from jobbroker.volatile import VolatileOutputs
 from jobclient.protocol.errors import StoreUnavailable
 from jobclient.protocol.wire import TERMINAL, Filter, Stream
 
@@ -59,6 +60,7 @@ class Removals:
         self,
         store: Store,
         jobs: JobDirectories,
+        volatile: VolatileOutputs,
         table: Table,
         events: Events,
         usage: Usage,
@@ -68,6 +70,7 @@ class Removals:
         self.pruning = True
         self._store = store
         self._jobs = jobs
+        self._volatile = volatile
         self._table = table
         self._events = events
         self._usage = usage
@@ -165,8 +168,9 @@ class Removals:
                 self._usage.give_up(name, max(size, 0))
             await self._store.commit(delete=[snapshot.job.id for snapshot in gone])
             for snapshot in gone:
+                self._volatile.drop(snapshot.job.id)
                 self._table.remove(snapshot)
-                self._events.removed(snapshot)
+                self._store.rev = max(self._store.rev, self._events.removed(snapshot))
         finally:
             self._taken.difference_update(names)
         return [snapshot.job.id for snapshot in gone]
@@ -219,8 +223,9 @@ class Removals:
 
     async def give_up_output(self, snapshots: list[Snapshot]) -> None:
         """Remove what ended jobs wrote. The jobs stay and say so: before it goes, if that can be written at all."""
-        for first in range(0, len(snapshots), PAGE):
-            await self._give_up(self._take(snapshots[first : first + PAGE]))
+        kept = [snapshot for snapshot in snapshots if snapshot.job.persist]
+        for first in range(0, len(kept), PAGE):
+            await self._give_up(self._take(kept[first : first + PAGE]))
 
     async def _give_up(self, taken: list[Snapshot]) -> None:
         names = [snapshot.job.id for snapshot in taken]

@@ -16,6 +16,7 @@ from jobbroker.core import record
 from jobbroker.core.job import Snapshot, timestamp
 from jobbroker.core.reference import is_id, number_of
 from jobbroker.settings import Settings
+from jobbroker.volatile import IN_MEMORY, MAX_IN_MEMORY
 from jobclient.protocol.errors import InvalidParams
 from jobclient.protocol.wire import Base64, Job, Origin, StartParams, Text
 
@@ -99,13 +100,14 @@ def build(
         idle_timeout_ms=_milliseconds(params.idle_timeout_ms, "idleTimeoutMs", 0),
         grace_ms=_milliseconds(params.grace_ms, "graceMs", settings.grace_ms),
         merged=bool(params.merged),
+        persist=params.persist is not False,
     )
     snapshot = Snapshot(
         job=job,
         key=_key(params.idempotency_key),
         digest=digest(params),
         on_disconnect=params.on_disconnect or "detach",
-        max_output=_between(params.max_output, "maxOutput", 0, 1 << 53, settings.max_output),
+        max_output=_max_output(params, settings),
         result=line.result,
         remedy=line.remedy,
     )
@@ -122,6 +124,7 @@ def _head(snapshot: Snapshot, argv: list[bytes], cwd: bytes, env: list[bytes], m
         b"graceMs": b"%d" % job.grace_ms,
         b"maxOutput": b"%d" % snapshot.max_output,
         b"merged": b"%d" % job.merged,
+        b"persist": b"%d" % job.persist,
         b"snapshot": msgspec.json.encode(snapshot),  # what a lost row is made from again
     }
     return record.Head(job.id.encode(), job.number, job.kind.encode(), cwd, argv, env, more)
@@ -213,6 +216,15 @@ def _rlimits(params: StartParams, around: Surroundings) -> dict[bytes, bytes]:
         if not -1 <= soft < 1 << 63:
             raise InvalidParams(f"`rlimits.{name}` is out of range; -1 is no limit")
     return {f"rlimit.{name}".encode(): b"%d" % soft for name, soft in wanted.items()}
+
+
+def _max_output(params: StartParams, settings: Settings) -> int:
+    """Memory is not ours to give without a limit."""
+    if params.persist is not False:
+        return _between(params.max_output, "maxOutput", 0, 1 << 53, settings.max_output)
+    if params.max_output is not None and not 1 <= params.max_output <= MAX_IN_MEMORY:
+        raise InvalidParams(f"`maxOutput` must be between 1 and {MAX_IN_MEMORY} where `persist` is false")
+    return params.max_output or min(IN_MEMORY, settings.max_output or IN_MEMORY)
 
 
 def _milliseconds(value: int | None, member: str, default: int) -> int:

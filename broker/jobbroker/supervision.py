@@ -25,6 +25,7 @@ from jobbroker.lines import event_of, reason_of, survivors
 from jobbroker.orphan import Orphan, is_over, open_marked
 from jobbroker.processes import NoShim, Shim
 from jobbroker.signals import SIGTERM
+from jobbroker.volatile import VolatileOutputs
 from jobclient.protocol.wire import Job, Reason
 
 MAX_HANDOVERS = 3
@@ -45,9 +46,14 @@ class Supervision:
     """All live jobs, and those who watch them. Reports what happens, in order, by id and event."""
 
     def __init__(
-        self, jobs: JobDirectories, report: Callable[[str, job.Event], None], requeue: Callable[[str], None]
+        self,
+        jobs: JobDirectories,
+        volatile: VolatileOutputs,
+        report: Callable[[str, job.Event], None],
+        requeue: Callable[[str], None],
     ) -> None:
         self._jobs = jobs
+        self._volatile = volatile
         self._report = report
         self._requeue = requeue
         self._boot = boot_id()
@@ -124,6 +130,10 @@ class Supervision:
         for line in lines:
             self._report_line(attendance, line)
 
+    def keep(self, name: str, descriptors: list[int]) -> None:
+        """A shim has passed on the files of a job whose output is in memory only."""
+        self._volatile.take(name, descriptors)
+
     def refuse(self, name: str) -> None:
         """A shim cannot have a job: its record tells why."""
         attendance = self._attended.get(name)
@@ -150,6 +160,7 @@ class Supervision:
         attendance.heard += 1
         if line.letter == b"A":
             attendance.claim = line
+            self._volatile.adopt(attendance.job.id, line)
             self._deliver(attendance)
         elif line.letter == b"S":
             attendance.started = line

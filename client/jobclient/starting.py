@@ -31,6 +31,7 @@ class StartOptions(TypedDict, total=False):
         grace_ms: between SIGTERM and SIGKILL.
         merged: whether stdout and stderr are one stream, in exact order.
         max_output: bytes of output to keep.
+        persist: False keeps its output in memory only; it is gone once the job and then the broker have ended.
         on_disconnect: what becomes of it when this client's connection ends: nothing by default.
         idempotency_key: the same key names the same job; a new one by default.
     """
@@ -46,6 +47,7 @@ class StartOptions(TypedDict, total=False):
     grace_ms: int | None
     merged: bool
     max_output: int | None
+    persist: bool
     on_disconnect: Literal["detach", "cancel"]
     idempotency_key: str | None
 
@@ -67,6 +69,7 @@ def start_parameters(options: StartOptions) -> dict[str, object]:
         "graceMs": options.get("grace_ms"),
         "merged": options.get("merged", False),
         "maxOutput": options.get("max_output"),
+        "persist": None if options.get("persist", True) else False,
         "onDisconnect": options.get("on_disconnect", "detach"),
         "idempotencyKey": options.get("idempotency_key") or surroundings.idempotency_key(),
     }

@@ -11,7 +11,7 @@ from jobbroker.core.job import Snapshot, is_terminal
 from jobbroker.core.message import message
 from jobbroker.givenup import GivenUp, was_given_up
 from jobbroker.methods.call import Call, Pending
-from jobbroker.output import OutputReader, as_text, opened_output
+from jobbroker.output import OutputReader, as_text
 from jobbroker.plainfile import NotPlain
 from jobclient.protocol import errors, wire
 
@@ -57,12 +57,13 @@ def _read(call: Call, snapshot: Snapshot, stream: wire.StreamName, start: int, l
 @contextmanager
 def _opened(call: Call, snapshot: Snapshot) -> Generator[OutputReader | GivenUp]:
     job = snapshot.job
-    if is_terminal(job) and was_given_up(job):
+    over = is_terminal(job) and job.persist
+    if over and was_given_up(job):
         yield GivenUp(job)
         return
     try:
-        with call.broker.jobs.opened(job.id) as directory, opened_output(directory) as reader:
-            if is_terminal(job) and reader.is_gone and job.stdout.size + job.stderr.size:
+        with call.broker.opened_output(job) as reader:
+            if over and reader.is_gone and job.stdout.size + job.stderr.size:
                 yield GivenUp(job)
             else:
                 yield reader
@@ -83,7 +84,7 @@ def _piece(
     piece = reader.read(stream, start, limit)
     at_end = over and piece.next >= reader.size
     text, encoding, taken = as_text(piece.data, 0 if at_end else piece.run)
-    following = piece.next if taken == len(piece.data) else piece.end - (len(piece.data) - taken)
+    following = piece.after(taken)
     return wire.Output(
         data=text,
         encoding=encoding,

@@ -121,7 +121,14 @@ class Follower:
         stream = self._asked.pop(message.get("id", 0), None)
         if stream is None:
             return
-        piece = result_of(message)
+        try:
+            piece = result_of(message)
+        except RemoteError as exc:
+            if exc.kind != "result_unavailable":
+                raise
+            self._console.note(str(exc))  # kept in memory only, by a broker that died: how the job ended is known
+            del self._open[stream]
+            return
         self._write(piece, stream)
         self._cursors[stream] = piece["next"]
         if piece["eof"]:

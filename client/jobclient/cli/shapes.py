@@ -56,6 +56,7 @@ class Job(TypedDict):
     graceMs: int
     cancelRequested: bool
     merged: bool
+    persist: bool
     stdout: Stream
     stderr: Stream
     rev: int

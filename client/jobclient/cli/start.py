@@ -81,6 +81,7 @@ def parameters(given: Given, console: Console) -> dict[str, object]:
         "idleTimeoutMs": given.number("idle-timeout"),
         "graceMs": given.number("grace"),
         "maxOutput": given.number("max-output"),
+        "persist": False if given.has("no-persist") else None,
     }
     if given.has("label"):
         params["labels"] = labels(given.all("label"))
@@ -155,6 +156,7 @@ _OPTIONS = (
     Option("--idle-timeout", "D", "end it after so long without output"),
     Option("--grace", "D", "time between SIGTERM and SIGKILL"),
     Option("--max-output", "SIZE", "keep so much of its output: 100M"),
+    Option("--no-persist", "", "keep its output in memory only: it is gone with the job and the broker"),
     Option("--split", "", "keep stderr apart from stdout"),
     Option("--sh", "SCRIPT", "run this by sh -c; further words are its arguments"),
     Option("--agent", "NAME", "run codex, claude, opencode or your own; then one word, its prompt"),

@@ -63,6 +63,7 @@ def _facts(job: Job) -> Iterator[tuple[str, str]]:
     else:
         yield "stdout", _stream(job["stdout"])
         yield "stderr", _stream(job["stderr"])
+    yield "kept", "" if job.get("persist", True) else "in memory only, for as long as this broker lives"
     for entry in job.get("env", ()):
         name, _, value = untext(entry).partition("=")
         yield "env", f"{escape(name)}={quote(value)}"

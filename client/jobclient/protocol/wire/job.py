@@ -16,6 +16,7 @@ Reason = Literal[
     "exit", "signal", "spawn", "deadline", "idle", "user", "disconnect", "shutdown", "backend_exit", "lost", "internal"
 ]  # fmt: skip
 StreamName = Literal["all", "stdout", "stderr"]
+OneStream = Literal["stdout", "stderr"]
 Encoding = Literal["utf-8", "base64"]
 Target = Literal["group", "leader"]
 ShutdownMode = Literal["ifIdle", "keepJobs", "cancelJobs"]
@@ -78,6 +79,7 @@ class Job(Struct, kw_only=True, rename="camel", gc=False):
     grace_ms: int = 0
     cancel_requested: bool = False
     merged: bool = False
+    persist: bool = True
     stdout: Stream = Stream()
     stderr: Stream = Stream()
     rev: int = 0

@@ -71,10 +71,11 @@ class JobList(Result):
 
 
 class WaitParams(Params):
-    """`job/wait`: for `ids`, or for `all` jobs live now; `any` is content with the first to end."""
+    """`job/wait`: for `ids`, `all` jobs live now, or those of them a filter matches; `any`: for the first to end."""
 
     ids: list[str] | None = None
     all: bool | None = None
+    jobs: Filter | None = None
     any: bool | None = None
     timeout_ms: Amount | None = None
 

@@ -13,7 +13,8 @@ class StartParams(Params):
 
     `env` is an object, or a list of `NAME=value` where a name or value may not be UTF-8. `rlimits` are soft limits by
     name (`NOFILE`), -1 for none. `merged` writes both streams through one pipe, in exact order. `max_output` bytes are
-    kept, the rest is counted. The same `idempotency_key` names the same job for as long as that job exists.
+    kept, the rest is counted; `persist` false keeps them in memory only. The same `idempotency_key` names the same job
+    for as long as that job exists.
     """
 
     argv: list[Text] | None = None
@@ -31,6 +32,7 @@ class StartParams(Params):
     grace_ms: Amount | None = None
     merged: bool | None = None
     max_output: Amount | None = None
+    persist: bool | None = None
     on_disconnect: Literal["detach", "cancel"] | None = None
     idempotency_key: str | None = None
 
