@@ -54,6 +54,7 @@ class Removals:
 
     Attributes:
         pruning: whether anything may be removed without being asked for; not after a store was lost.
+        under_way: the ids of jobs that are being removed; some of their files may be gone.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class Removals:
         announce: Callable[[Snapshot], None],
     ) -> None:
         self.pruning = True
+        self.under_way: set[str] = set()
         self._store = store
         self._jobs = jobs
         self._volatile = volatile
@@ -161,6 +163,7 @@ class Removals:
 
     async def _remove(self, taken: list[Snapshot]) -> list[str]:
         names = [snapshot.job.id for snapshot in taken]
+        self.under_way.update(names)
         try:
             freed = await self._in_thread(lambda: [self._try(self._jobs.remove, name) for name in names])
             gone = [snapshot for snapshot, size in zip(taken, freed, strict=True) if size >= 0]
@@ -173,6 +176,7 @@ class Removals:
                 self._store.rev = max(self._store.rev, self._events.removed(snapshot))
         finally:
             self._taken.difference_update(names)
+            self.under_way.difference_update(names)
         return [snapshot.job.id for snapshot in gone]
 
     def _take(self, snapshots: Iterable[Snapshot]) -> list[Snapshot]:

@@ -63,10 +63,10 @@ def _opened(call: Call, snapshot: Snapshot) -> Generator[OutputReader | GivenUp]
         return
     try:
         with call.broker.opened_output(job) as reader:
-            if over and reader.is_gone and job.stdout.size + job.stderr.size:
-                yield GivenUp(job)
-            else:
-                yield reader
+            gone = over and reader.is_gone and job.stdout.size + job.stderr.size > 0
+            if gone and job.id in call.broker.removals.under_way:
+                raise FileNotFoundError
+            yield GivenUp(job) if gone else reader
     except NotPlain:
         text = f"the output of {job.id} has been replaced by something else, which is not read"
         raise errors.InvalidState(text, {"status": job.status, "id": job.id}) from None
