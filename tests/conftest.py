@@ -12,6 +12,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+import standins
 from driver import Bell, Driver, Link, await_end
 from harness import Home, Processes, Wire
 from jobctl import Cli
@@ -49,6 +50,25 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Generator[Home]:
         yield home
         SHARED.remove(home)
         home.close()
+
+
+@pytest.fixture(scope="module")
+def agents(tmp_path_factory: pytest.TempPathFactory) -> Generator[Home]:
+    """The same, with stand-ins for agents on its PATH."""
+    with Processes():
+        home = standins.home(tmp_path_factory.mktemp("agents"))
+        home.start()
+        SHARED.append(home)
+        yield home
+        SHARED.remove(home)
+        home.close()
+
+
+@pytest.fixture
+def talk(agents: Home) -> Generator[Wire]:
+    """A connection to that broker."""
+    with Wire(str(agents.socket)) as made:
+        yield made
 
 
 @pytest.fixture

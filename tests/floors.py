@@ -16,12 +16,16 @@ BROKER = (
     ),
     # 2: the daemon's tools, one thing of the system or of the protocol each
     (
-        "answers", "channels", "descriptors", "events", "following", "history", "holding", "jobdir", "lines",
-        "listener", "lock", "log", "notify", "orphan", "outbox", "output", "processes", "requests", "rows", "schema",
-        "settings", "store", "systemd", "totals", "unfinished", "waiting",
+        "agents", "answers", "channels", "commandline", "descriptors", "events", "feeds", "following", "givenup",
+        "history", "holding", "jobdir", "lines", "listener", "lock", "log", "notify", "orphan", "outbox", "output",
+        "plainfile", "processes", "requests", "rows", "schema", "settings", "store", "systemd", "totals", "unfinished",
+        "values", "volatile", "waiting",
     ),
     # 3: the jobs
-    ("admission", "attendance", "broker", "ending", "recovery", "removal", "signalling", "supervision", "ties"),
+    (
+        "admission", "attendance", "broker", "budget", "ending", "recovery", "removal", "signalling", "supervision",
+        "ties",
+    ),
     # 4: one module per namespace of the protocol
     ("methods", "methods.*"),
     # 5: one client
@@ -43,7 +47,7 @@ CLIENT = (
     # 4: a connection that comes back
     ("link",),
     # 5: what programs use
-    ("aio", "client", "watch"),
+    ("aio", "client", "starting", "watch"),
     # 6: what people use
     ("cli", "cli.*", "__main__"),
 )

@@ -35,10 +35,11 @@ class Silent(Exception):
 PING = {"pid": 1, "version": "0", "protocol": PROTOCOL_VERSION, "instance": "x", "startedAt": "", "uptimeMs": 0}
 JOB = {
     "id": "bcdfgh", "number": 1, "kind": "command", "status": "completed", "argv": ["true"], "cwd": "/",
-    "createdAt": "2025-11-21T02:14:11.123Z", "name": "tests", "labels": {}, "origin": None, "reason": "exit",
-    "exitCode": 0, "signal": None, "error": None, "pid": 5, "pgid": 5, "startedAt": "2025-11-21T02:14:11.200Z",
+    "createdAt": "2025-11-21T02:14:11.123Z", "name": "tests", "labels": {}, "agent": None, "prompt": None,
+    "origin": None, "reason": "exit", "exitCode": 0, "signal": None, "error": None, "pid": 5, "pgid": 5,
+    "startedAt": "2025-11-21T02:14:11.200Z",
     "stoppedAt": None, "completedAt": "2025-11-21T02:15:11.200Z", "durationMs": 60000, "timeoutMs": 0,
-    "idleTimeoutMs": 0, "graceMs": 5000, "cancelRequested": False, "merged": True, "rev": 1,
+    "idleTimeoutMs": 0, "graceMs": 5000, "cancelRequested": False, "merged": True, "persist": True, "rev": 1,
     "stdout": {"size": 0, "dropped": 0, "closed": True}, "stderr": {"size": 0, "dropped": 0, "closed": True},
 }  # fmt: skip
 

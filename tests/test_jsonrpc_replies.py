@@ -59,8 +59,8 @@ def test_an_error(cls: type[RemoteError]) -> None:
 
 
 def test_a_notification_has_no_id() -> None:
-    answer = encode_notification("notifications/job/removed", wire.JobRemoved(id="a"))
-    assert answer == b'{"jsonrpc":"2.0","method":"notifications/job/removed","params":{"id":"a"}}'
+    answer = encode_notification("notifications/job/removed", wire.JobRemoved(id="a", cursor="e.1"))
+    assert answer == b'{"jsonrpc":"2.0","method":"notifications/job/removed","params":{"id":"a","cursor":"e.1"}}'
 
 
 @pytest.mark.parametrize("identity", [b"0", b"-7", b"1.50", b"1e3", b'"0"', rb'"\u00e9"', b"null", b"9" * 400])

@@ -9,8 +9,8 @@ import msgspec
 import pytest
 from msgspec import Struct
 
-from jobbroker import connection, requests
-from jobbroker.methods import METHODS, job, output
+from jobbroker import commandline, connection, requests
+from jobbroker.methods import METHODS, output, pages
 from jobclient.protocol import framing, jsonrpc, wire
 from jobclient.protocol.errors import BY_CODE, from_wire, to_wire
 from jobclient.protocol.jsonrpc import Json
@@ -39,6 +39,7 @@ RESULTS: dict[str, type[Struct] | None] = {
 NOTIFICATIONS: dict[str, type[Struct] | None] = {
     "notifications/job/updated": wire.JobUpdated,
     "notifications/job/removed": wire.JobRemoved,
+    "notifications/job/output": wire.JobOutput,
     "notifications/broker/shuttingDown": wire.BrokerShuttingDown,
     "initialized": None,
     "exit": None,
@@ -60,9 +61,10 @@ LIMITS = [
     framing.MAX_MESSAGE,
     jsonrpc.MAX_BATCH,
     connection.MAX_UNFINISHED,
-    job.MAX_PAGE,
+    pages.MAX_PAGE,
     output.MAX_PIECE,
     output.RESULT,
+    commandline.MAX_PROMPT,
     requests.MAX_NAME,
     requests.MAX_LABELS,
 ]

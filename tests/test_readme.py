@@ -10,7 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from jobbroker.settings import parse
+
 README = Path(__file__).parent.parent / "README.md"
+SETTINGS = re.findall(r"```toml\n(.*?)```", README.read_text(), re.DOTALL)
 TRANSCRIPTS = re.findall(r"```console\n(.*?)```", README.read_text(), re.DOTALL)
 
 SCRIPT = re.compile(r"^\$ ", re.MULTILINE)
@@ -19,6 +22,13 @@ VARIES = [
     (re.compile(r"\b\d+(ms|s)\b"), "T"),
     (re.compile(r" +"), " "),
 ]
+
+
+AGENT = """\
+#!/bin/sh
+echo 'The test slept where it should wait for the cache to be written; now it waits.'
+"""
+"""What `codex` is in the README: the real one costs money, and says something else each time."""
 
 
 def normal(text: str) -> str:
@@ -30,9 +40,13 @@ def normal(text: str) -> str:
 
 @pytest.mark.parametrize("transcript", TRANSCRIPTS, ids=range(1, len(TRANSCRIPTS) + 1))
 def test_a_transcript_runs_as_printed(transcript: str, tmp_path: Path) -> None:
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    (programs / "codex").write_text(AGENT)
+    (programs / "codex").chmod(0o755)
     steps = [step.partition("\n") for step in SCRIPT.split(transcript)[1:]]
     environ = {
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PATH": f"{Path(sys.executable).parent}:{programs}:{os.environ['PATH']}",
         "HOME": str(tmp_path),
         "JOBBROKER_RUNTIME_DIR": str(tmp_path / "run"),
         "JOBBROKER_STATE_DIR": str(tmp_path / "state"),
@@ -57,5 +71,11 @@ def test_a_transcript_runs_as_printed(transcript: str, tmp_path: Path) -> None:
         assert normal(found) == normal(expected), f"$ {command}"
 
 
+@pytest.mark.parametrize("text", SETTINGS, ids=range(1, len(SETTINGS) + 1))
+def test_settings_are_understood(text: str) -> None:
+    assert parse(text, "default", {}, 2).warnings == ()
+
+
 def test_there_are_transcripts() -> None:
-    assert len(TRANSCRIPTS) >= 2
+    assert len(TRANSCRIPTS) >= 3
+    assert len(SETTINGS) >= 2

@@ -35,6 +35,7 @@ def test_defaults() -> None:
     assert parse(None, "default", {}, 2) == Settings(
         max_running=32,
         max_output=100 * MIB,
+        max_total_output=2048 * MIB,
         timeout_ms=0,
         grace_ms=5_000,
         keep_jobs=10_000,
@@ -56,6 +57,7 @@ EVERY_KEY = """
 [limits]
 maxRunning = 3
 maxOutput = "2G"
+maxTotalOutput = "1.5G"
 timeout = "1h30m"
 grace = 0.5
 keepJobs = 0
@@ -70,6 +72,7 @@ def test_every_key() -> None:
     assert limits(EVERY_KEY) == Settings(
         max_running=3,
         max_output=2048 * MIB,
+        max_total_output=1536 * MIB,
         timeout_ms=90 * MINUTE,
         grace_ms=500,
         keep_jobs=0,
@@ -81,7 +84,7 @@ def test_every_key() -> None:
 
 
 def test_every_field_has_a_key_and_every_key_a_variable() -> None:
-    assert {field for field, _, _ in _LIMITS.values()} | {"warnings"} == set(Settings.__struct_fields__)
+    assert {field for field, _, _ in _LIMITS.values()} | {"agents", "warnings"} == set(Settings.__struct_fields__)
     for key, (_, variable, _) in _LIMITS.items():
         assert key in EVERY_KEY
         words = variable.removeprefix("JOBBROKER_").split("_")
@@ -214,9 +217,7 @@ def test_mistakes_are_named_and_explained(text: str) -> None:
 
 
 def test_sections_of_others_are_left_alone() -> None:
-    limits(
-        '[agents.codex]\ncommand = ["codex"]\n[instances.work.backend]\nprofile = "codex"\nwhen = 2020-01-01', "work"
-    )
+    limits('[instances.work.backend]\nprofile = "codex"\nwhen = 2020-01-01', "work")
 
 
 @pytest.mark.parametrize(

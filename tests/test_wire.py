@@ -11,18 +11,20 @@ from jobclient.protocol.wire import Job, Origin, Result, Stream
 
 QUEUED = (
     '{"id":"k3x9qz","number":12,"kind":"command","status":"queued","argv":["make","-j8"],"cwd":"/src",'
-    '"createdAt":"2030-01-02T03:04:05.678Z","name":null,"labels":{},"origin":null,"reason":null,"exitCode":null,'
+    '"createdAt":"2030-01-02T03:04:05.678Z","name":null,"labels":{},"agent":null,"prompt":null,"origin":null,'
+    '"reason":null,"exitCode":null,'
     '"signal":null,"error":null,"pid":null,"pgid":null,"startedAt":null,"stoppedAt":null,"completedAt":null,'
-    '"durationMs":null,"timeoutMs":0,"idleTimeoutMs":0,"graceMs":0,"cancelRequested":false,"merged":false,'
+    '"durationMs":null,"timeoutMs":0,"idleTimeoutMs":0,"graceMs":0,"cancelRequested":false,"merged":false,"persist":true,'
     '"stdout":{"size":0,"dropped":0,"closed":false},"stderr":{"size":0,"dropped":0,"closed":false},"rev":0}'
 )
 ENDED = (
     '{"id":"k3x9qz","number":12,"kind":"command","status":"failed","argv":["cc",{"base64":"/w=="}],'
     '"cwd":{"base64":"L/8="},"createdAt":"2030-01-02T03:04:05.678Z","name":"build","labels":{"by":"me"},'
-    '"origin":{"pid":7,"client":"jobctl"},"reason":"signal","exitCode":null,"signal":"SIGKILL",'
+    '"agent":"codex","prompt":"fix it","origin":{"pid":7,"client":"jobctl"},"reason":"signal",'
+    '"exitCode":null,"signal":"SIGKILL",'
     '"error":"killed by SIGKILL","pid":100,"pgid":100,"startedAt":"2030-01-02T03:04:06.000Z","stoppedAt":null,'
     '"completedAt":"2030-01-02T03:04:07.000Z","durationMs":1000,"timeoutMs":5,"idleTimeoutMs":6,"graceMs":7,'
-    '"cancelRequested":true,"merged":true,"stdout":{"size":3,"dropped":1,"closed":true},'
+    '"cancelRequested":true,"merged":true,"persist":true,"stdout":{"size":3,"dropped":1,"closed":true},'
     '"stderr":{"size":0,"dropped":0,"closed":true},"rev":41,"env":["A=b",{"base64":"Qf8="}]}'
 )
 
@@ -47,6 +49,8 @@ def ended() -> Job:
         cwd=wire.Base64("L/8="),
         name="build",
         labels={"by": "me"},
+        agent="codex",
+        prompt="fix it",
         origin=Origin(7, "jobctl"),
         reason="signal",
         signal="SIGKILL",
@@ -85,7 +89,10 @@ INITIALIZED = (
     '{"capabilities":{},"serverInfo":{"name":"jobbroker","version":"0.1.0"},"protocolVersion":1,'
     '"methods":["job/get"],"limits":{"maxMessage":1}}'
 )
-LEFT = '{"stdout":"o","stderr":"e","exitCode":0,"durationMs":3,"truncated":false,"encoding":"utf-8"}'
+LEFT = (
+    '{"stdout":"o","stderr":"e","exitCode":0,"durationMs":3,"truncated":false,"encoding":"utf-8",'
+    '"agent":"codex","message":"o"}'
+)
 GOLDEN: list[tuple[type[Result], str]] = [
     (wire.Done, "{}"),
     (wire.Ping, f"{{{PING}}}"),
@@ -99,9 +106,13 @@ GOLDEN: list[tuple[type[Result], str]] = [
     (wire.Output, '{"data":"aGk=","encoding":"base64","start":"0","next":"2","dropped":0,"eof":true}'),
     (wire.Cancelled, f'{{"job":{QUEUED},"changed":false,"survivors":[11]}}'),
     (wire.Removed, '{"removed":["k3x9qz"]}'),
-    (wire.Subscribed, f'{{"cursor":"a.1","jobs":[{QUEUED}],"reset":true}}'),
-    (wire.JobUpdated, f'{{"job":{QUEUED}}}'),
-    (wire.JobRemoved, '{"id":"k3x9qz"}'),
+    (wire.Subscribed, f'{{"cursor":"a.1","jobs":[{QUEUED}],"removed":["k3x9qz"],"reset":false,"next":"12"}}'),
+    (wire.JobUpdated, f'{{"job":{QUEUED},"cursor":"a.1"}}'),
+    (
+        wire.JobOutput,
+        '{"id":"k3x9qz","stream":"stderr","start":"3","next":"5","data":"aGk=","encoding":"base64","dropped":7}',
+    ),
+    (wire.JobRemoved, '{"id":"k3x9qz","cursor":"a.2"}'),
     (
         wire.BrokerShuttingDown,
         '{"reason":"signal","graceMs":0,"exitCode":null,"signal":null,"stderrTail":"","lostJobs":["k3x9qz"]}',

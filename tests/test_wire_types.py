@@ -21,7 +21,6 @@ STRUCTS: dict[str, type[Struct]] = {
 }
 PARAMS = {name: struct for name, struct in STRUCTS.items() if issubclass(struct, Params)}
 REQUIRED = {
-    "StartParams": {"argv"},
     "SignalParams": {"id", "signal"},
     "JobParams": {"id"},
     "GetParams": {"id"},

@@ -78,8 +78,8 @@ async def run(setup: Setup) -> int:
     try:
         async with trio.open_nursery() as nursery:
             await nursery.start(store.run)
-            if store.is_new and await recovery.rebuild(store, jobs) and trouble is None:
-                trouble = "there was no store; jobs were rebuilt from their records"
+            if store.is_new:
+                trouble = _tell(trouble, *await recovery.rebuild(store, jobs))
             with _named(paths.notify_path(instance)):
                 notify = NotifySocket(paths.notify_path(instance))
             broker = _make_broker(setup, store, jobs, trouble)
@@ -90,6 +90,14 @@ async def run(setup: Setup) -> int:
     finally:
         await store.close()
         jobs.close()
+
+
+def _tell(trouble: str | None, rebuilt: int, unreadable: int) -> str | None:
+    """What is told of a store that was rebuilt; of a first start, nothing."""
+    if trouble is None and rebuilt + unreadable:
+        trouble = "there was no store; jobs were rebuilt from their records"
+    left = f", but {unreadable} of them cannot be read and stay as they are" if unreadable else ""
+    return trouble and trouble + left
 
 
 def _make_broker(setup: Setup, store: Store, jobs: JobDirectories, trouble: str | None) -> Broker:
@@ -270,13 +278,17 @@ async def _cancel_jobs(broker: Broker, how: Leaving) -> None:
 
 
 async def _keep_house(broker: Broker, names: list[str]) -> None:
-    """What need not be done before clients are served: sweep once, then prune after jobs have ended."""
+    """What need not be done before clients are served: sweep and count once, then prune after jobs have ended."""
     with _fault_is_no_end("sweeping"):
         if broker.removals.pruning:
-            await recovery.sweep(broker, names)
+            names = await recovery.sweep(broker, names)
+    with _fault_is_no_end("counting"):
+        await broker.budget.count(names)
     while True:
         with _fault_is_no_end("pruning"):
             await broker.removals.prune(broker.settings)
+        with _fault_is_no_end("keeping within the limit of all output"):
+            await broker.budget.enforce()
         await broker.overfull.wait()
         broker.overfull = trio.Event()
 

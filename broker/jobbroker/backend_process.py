@@ -114,6 +114,11 @@ class BackendProcess:
                 case _:
                     pass
 
+    def keep(self, _name: str, descriptors: list[int]) -> None:
+        """It writes no output that would have to be kept."""
+        for descriptor in descriptors:
+            os.close(descriptor)
+
     def refuse(self, _name: str) -> None:
         """A shim could not have it."""
         self._fail("its record was claimed by somebody else")

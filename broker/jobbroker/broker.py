@@ -7,7 +7,8 @@ proven by records, so a change is announced at once and written when the store g
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import contextmanager
 from typing import TypeVar
 
 import trio
@@ -15,18 +16,22 @@ from msgspec import Struct
 
 from jobbroker.admission import Admission, Admissions
 from jobbroker.backend import Backend
+from jobbroker.budget import Budget
 from jobbroker.core import job as life
 from jobbroker.core import reference
+from jobbroker.core.changes import Changes
 from jobbroker.core.job import Snapshot, is_terminal
 from jobbroker.core.record import DamagedRecord
 from jobbroker.core.routing.effects import Exit
 from jobbroker.core.table import Table
+from jobbroker.core.usage import Usage
 from jobbroker.ending import Endings
 from jobbroker.events import Events
+from jobbroker.feeds import Feeds
 from jobbroker.following import Following
 from jobbroker.history import History
 from jobbroker.jobdir import JobDirectories
-from jobbroker.output import opened_output
+from jobbroker.output import OutputReader, opened_output
 from jobbroker.removal import Removals
 from jobbroker.requests import Surroundings
 from jobbroker.settings import Settings
@@ -34,6 +39,7 @@ from jobbroker.store import Store
 from jobbroker.supervision import Supervision
 from jobbroker.ties import Ties
 from jobbroker.totals import Totals
+from jobbroker.volatile import VolatileOutputs
 from jobbroker.waiting import WaitingRoom
 from jobclient.protocol import errors, wire
 
@@ -74,14 +80,15 @@ class Broker:
     Attributes:
         table: the jobs in memory.
         events: who hears of changes.
+        volatile: output that is kept in memory only.
         following: who waits for jobs to write more.
-        rev: of the latest change.
         held: nothing is started yet, or any more.
         leaving: why the broker ends, None while it does not; `left` is set with it.
         connections: clients connected.
         active: set, and replaced, whenever something happens that an idle broker would not see.
         backend: the process all clients share, None if this instance fronts none.
-        overfull: set when more ended jobs are kept than the settings want.
+        usage: how much disk all output takes.
+        overfull: set when more may be kept than the settings want: ended jobs, or their output.
     """
 
     def __init__(
@@ -99,15 +106,20 @@ class Broker:
         self.store = store
         self.jobs = jobs
         self.table = table
-        self.events = Events(about.epoch)
-        self.following = Following(jobs.output_size)
+        self.volatile = VolatileOutputs()
+        self.following = Following(self._output_size)
+        feeds = Feeds(self.opened_output, self._output_size, self.following)
+        self.events = Events(about.epoch, Changes(store.rev), feeds)
         self.history = History(store.rows)
         self.waiting = WaitingRoom()
-        self.supervision = Supervision(jobs, self.apply, self._requeue)
+        self.supervision = Supervision(jobs, self.volatile, self.apply, self._requeue)
         self.admissions = Admissions(store, jobs, table, self.supervision, settings, around)
         self.endings = Endings(store, self.supervision, self.apply)
-        self.removals = Removals(store, jobs, table, self.events)
-        self.rev = store.rev
+        self.usage = Usage()
+        self.removals = Removals(
+            store, jobs, self.volatile, table, self.events, self.usage, self._touch, self._announce
+        )
+        self.budget = Budget(settings.max_total_output, self.usage, store, jobs, table, self.removals)
         self.held = True
         self.leaving: Leaving | None = None
         self.left = trio.Event()
@@ -126,6 +138,7 @@ class Broker:
         async with trio.open_nursery() as self._nursery:
             await self._nursery.start(self.supervision.run)
             await self._nursery.start(self.following.run)
+            await self._nursery.start(self.events.feeds.run)
             task_status.started()
             await self.admissions.run(self._accept, self.start_due)
 
@@ -170,7 +183,7 @@ class Broker:
     def _accept(self, snapshot: Snapshot) -> None:
         """A job is committed: it is one of ours from now on."""
         self.table.add(snapshot)
-        self._touch(snapshot)
+        self._touch(snapshot, new=True)
         log.info("queued: id=%s number=%d", snapshot.job.id, snapshot.job.number)
         self._announce(snapshot)
         if snapshot.on_disconnect == "cancel" and self.leaving is None and not self._ties.is_tied(snapshot.job.id):
@@ -235,25 +248,26 @@ class Broker:
             self.table.release(snapshot)
             self._ties.untie(name)
             self.supervision.leave(name)
+            self.volatile.end(name)
             self.following.end(name)
             self.start_due()
             self.stir()
-            self._note_end()
+            self._note_end(snapshot)
         elif isinstance(event, life.Started):
             attendance = self.supervision.get(name)
             if attendance is not None:
                 attendance.begun.set()
         self._announce(snapshot)
 
-    def _note_end(self) -> None:
+    def _note_end(self, snapshot: Snapshot) -> None:
         """Pruning is done now and then, not at each end."""
         self._ends += 1
-        if self._ends % PRUNE_EVERY == 0:
+        if self.budget.note_end(snapshot) or self._ends % PRUNE_EVERY == 0:
             self.overfull.set()
 
-    def _touch(self, snapshot: Snapshot) -> None:
-        self.rev += 1
-        snapshot.job.rev = self.rev
+    def _touch(self, snapshot: Snapshot, *, new: bool = False) -> None:
+        changes, name = self.events.changes, snapshot.job.id
+        snapshot.job.rev = changes.made(name) if new else changes.changed(name)
 
     def _announce(self, snapshot: Snapshot) -> None:
         self.waiting.tell(snapshot.job)
@@ -299,13 +313,32 @@ class Broker:
         except (OSError, DamagedRecord) as exc:
             raise errors.JobNotFound(f"the record of {name} cannot be read: {exc}") from exc
 
+    @contextmanager
+    def opened_output(self, job: wire.Job) -> Generator[OutputReader]:
+        """What a job has written, to be read in the block, in which nobody else has a turn.
+
+        Raises:
+            ResultUnavailable: it was kept in memory only, and is gone.
+            OSError: its directory is gone, or was replaced by something else.
+        """
+        if job.persist:
+            with self.jobs.opened(job.id) as directory, opened_output(directory) as reader:
+                yield reader
+        else:
+            attendance = self.supervision.get(job.id)
+            yield self.volatile.reader(job, attendance.claim if attendance is not None else None)
+
+    def _output_size(self, name: str) -> int:
+        size = self.volatile.size(name)
+        return self.jobs.output_size(name) if size is None else size
+
     def _measure(self, job: wire.Job) -> None:
         attendance = self.supervision.get(job.id)
         totals = attendance.totals if attendance is not None else Totals()
         try:
-            with self.jobs.opened(job.id) as directory, opened_output(directory) as output:
+            with self.opened_output(job) as output:
                 out, err = totals.look(output)
-        except OSError:
+        except (OSError, errors.ResultUnavailable):
             return
         over = is_terminal(job)
         job.stdout = wire.Stream(out.size, out.dropped, closed=over)

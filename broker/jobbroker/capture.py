@@ -2,7 +2,8 @@
 
 Both files are made at the first byte. Under a limit the first tenth and the newest rest are kept. What is not kept, and
 what a full disk does not take, is counted as dropped and leaves a hole, so that offsets into `output` mean the same for
-ever. Standard library only: the shim loads this.
+ever. Of a job that wants nothing kept on a disk both are files in memory, made before it starts. Standard library only:
+the shim loads this.
 """
 
 from __future__ import annotations
@@ -16,8 +17,19 @@ from jobbroker.core.index import DROPPED, ENTRY, STDERR, STDOUT, decode, encode,
 
 STAMP_US = 50_000
 """A new index entry at least this often while output comes, so that times are known to 50 ms."""
+_NOEXEC_SEAL = 8  # of memfd_create(2), since Linux 6.3: some systems refuse files in memory without it
 BLOCK = 4096
 """Index entries looked at in one go when old output makes room for new."""
+
+
+def in_memory(name: str) -> int:
+    """A file that is nowhere but in memory, and gone with the last process that has it open."""
+    try:
+        return os.memfd_create(name, os.MFD_CLOEXEC | _NOEXEC_SEAL)
+    except OSError as exc:
+        if exc.errno != errno.EINVAL:
+            raise
+        return os.memfd_create(name, os.MFD_CLOEXEC)
 
 
 class Hole:
@@ -52,12 +64,12 @@ class Capture:
         "_output", "_stamp", "_unmarked", "dropped", "size",
     )  # fmt: skip
 
-    def __init__(self, directory: int, limit: int) -> None:
-        """Capture into the job's directory, given as a descriptor; a limit of 0 is none."""
+    def __init__(self, directory: int, limit: int, files: tuple[int, int] = (-1, -1)) -> None:
+        """Capture into the job's directory, given as a descriptor, or into open files; a limit of 0 is none."""
         self._directory = directory
         self._limit = limit
         self._head = limit // 10  # bytes at the beginning that are kept for good
-        self._output = self._index = -1
+        self._output, self._index = files
         self._offset = 0  # logical end of `output`: kept and dropped bytes
         self._kept = 0
         self._entries = 0  # in `index`

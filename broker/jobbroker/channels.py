@@ -24,6 +24,10 @@ class Audience(Protocol):
         """A shim has taken steps with a job; after the last one it has the job no more."""
         ...
 
+    def keep(self, name: str, descriptors: list[int], /) -> None:
+        """A shim has passed on open files of a job."""
+        ...
+
     def refuse(self, name: str, /) -> None:
         """A shim cannot have a job: somebody else has claimed it, or its record is none."""
         ...
@@ -120,6 +124,8 @@ class Channels:
         messages: list[bytes] = []
         while latest := shim.receive():
             messages.append(latest)
+            if shim.passed:
+                self._audience_of(shim).keep(latest.partition(b" ")[0].decode(), shim.passed)
         shim.retired = shim.retired or b"retiring" in messages
         for message in messages:
             name, _, rest = message.partition(b" ")

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
+from jobbroker.core.changes import Changes, Since
 from jobbroker.core.job import Snapshot, is_live
 from jobbroker.core.table import Matches
+from jobbroker.feeds import Feeds
 from jobclient.protocol import jsonrpc, wire
+
+UPDATED = "notifications/job/updated"
+REMOVED = "notifications/job/removed"
+_DIGITS = 18
 
 
 class Subscriber(Protocol):
@@ -15,6 +21,10 @@ class Subscriber(Protocol):
 
     def notify(self, job: str, message: bytes) -> None:
         """Send a notification of that job."""
+        ...
+
+    def offer(self, job: str, message: bytes) -> bool:
+        """Send it if there is room for it; whether there was."""
         ...
 
 
@@ -49,35 +59,52 @@ class Events:
 
     Attributes:
         epoch: this daemon's, so that a cursor of another one is known as such.
+        changes: the order of all changes.
+        feeds: what jobs write, for those who subscribed to that too.
     """
 
-    def __init__(self, epoch: str) -> None:
+    def __init__(self, epoch: str, changes: Changes, feeds: Feeds) -> None:
         self.epoch = epoch
+        self.changes = changes
+        self.feeds = feeds
         self._subscribers: dict[Subscriber, Subscription] = {}
 
-    def cursor(self, rev: int) -> str:
-        """The place of a change."""
-        return f"{self.epoch}.{rev}"
+    @property
+    def cursor(self) -> str:
+        """The place of the latest change."""
+        return f"{self.epoch}.{self.changes.rev}"
+
+    def since(self, cursor: str) -> Since | None:
+        """What has changed since a moment; None if that is not known (any more)."""
+        epoch, _, rev = cursor.partition(".")
+        if epoch != self.epoch or not (rev.isascii() and rev.isdecimal() and len(rev) <= _DIGITS):
+            return None
+        return self.changes.since(int(rev))
 
     def subscribe(self, subscriber: Subscriber, wanted: Matches, known: Iterable[str]) -> None:
         """Tell it of every change of the jobs it wants, of which it knows some; replaces what it wanted before."""
+        self.unsubscribe(subscriber)
         self._subscribers[subscriber] = Subscription(wanted, known)
 
     def unsubscribe(self, subscriber: Subscriber) -> None:
         """Tell it no more."""
         self._subscribers.pop(subscriber, None)
+        self.feeds.unsubscribe(subscriber)
 
     def updated(self, snapshot: Snapshot) -> None:
-        """A job changed."""
-        self._tell(snapshot, "notifications/job/updated", wire.JobUpdated(job=snapshot.job))
+        """A job was made or has changed; its revision says when."""
+        self.feeds.note(snapshot)
+        self._tell(snapshot, UPDATED, lambda: wire.JobUpdated(job=snapshot.job, cursor=self.cursor))
 
-    def removed(self, snapshot: Snapshot) -> None:
-        """A job is gone for good."""
-        self._tell(snapshot, "notifications/job/removed", wire.JobRemoved(id=snapshot.job.id))
+    def removed(self, snapshot: Snapshot) -> int:
+        """A job is gone for good: the place of that change."""
+        rev = self.changes.removed(snapshot.job.id)
+        self._tell(snapshot, REMOVED, lambda: wire.JobRemoved(id=snapshot.job.id, cursor=self.cursor))
+        return rev
 
-    def _tell(self, snapshot: Snapshot, method: str, params: wire.Result) -> None:
+    def _tell(self, snapshot: Snapshot, method: str, params: Callable[[], wire.Result]) -> None:
         listeners = [subscriber for subscriber, its in self._subscribers.items() if its.concerns(snapshot)]
         if listeners:
-            message = jsonrpc.encode_notification(method, params)
+            message = jsonrpc.encode_notification(method, params())
             for listener in listeners:
                 listener.notify(snapshot.job.id, message)

@@ -70,7 +70,9 @@ async def _end_orphan(reading: Reading) -> None:
         return
     log.warning("ending a backend whose shim was killed: pid=%d", started.number(0))
     try:
-        orphan = Orphan(started.number(0), handle, reading.head, since=started.number(4))
+        orphan = Orphan(
+            started.number(0), handle, since=started.number(4), timeout_ms=0, grace_ms=0, epitaph="it was left over"
+        )
         orphan.ask("shutdown", 0)
         await orphan.run(lambda _: None)
     finally:

@@ -10,6 +10,9 @@ from jobbroker.core import job
 from jobbroker.core.record import Line
 from jobclient.protocol.wire import Job, Reason, Stream, Text
 
+LONGEST_WORD = 128 * 1024
+"""What one word of a command must stay below on Linux (MAX_ARG_STRLEN)."""
+
 _REASONS = frozenset(get_args(Reason))
 
 
@@ -19,8 +22,10 @@ def event_of(line: Line, of: Job) -> job.Event | None:
         case b"S":
             return job.Started(line.number(0), line.number(3), line.number(4))
         case b"F":
-            reason: Reason = "internal" if line.text(0) == "internal" else "spawn"
-            return job.SpawnFailed(spawn_error(line.text(0), line.number(1), of), line.number(2), reason)
+            stage, number, wall_ms = line.text(0), line.number(1), line.number(2)
+            reason: Reason = "internal" if stage == "internal" else "spawn"
+            missing = (stage, number) == ("exec", errno.ENOENT)
+            return job.SpawnFailed(spawn_error(stage, number, of), wall_ms, reason, missing)
         case b"T":
             return job.Stopped(line.number(0))
         case b"C":
@@ -51,7 +56,20 @@ def spawn_error(stage: str, number: int, of: Job) -> str:
     """`STAGE: ERRNONAME: text: what`, for people and for the exit codes 126 and 127 of the command line."""
     what = of.cwd if stage == "cwd" else (of.argv[0] if of.argv else "")
     name = errno.errorcode.get(number, str(number))
-    return f"{stage}: {name}: {os.strerror(number).lower()}: {_shown(what)}"
+    return f"{stage}: {name}: {os.strerror(number).lower()}: {_shown(what)}{_advice(stage, number, of)}"
+
+
+def _advice(stage: str, number: int, of: Job) -> str:
+    """What to do about it, where the error itself does not say."""
+    if stage != "exec":
+        return ""
+    if number == errno.E2BIG and len((of.prompt or "").encode()) >= LONGEST_WORD:
+        return f"; a prompt has less than {LONGEST_WORD} bytes: put it into a file, and tell the agent to read that"
+    if number == errno.ENOEXEC:
+        return "; a script needs a first line like #!/bin/sh"
+    if number == errno.EACCES:
+        return "; it is no program, or not executable: chmod +x"
+    return ""
 
 
 def _shown(text: Text) -> str:

@@ -21,7 +21,7 @@ MAX_IDLE = 64
 """Idle shims kept for the next burst; each holds less than a megabyte, and one of our descriptors."""
 IDLE_SECONDS = 60.0
 """How long an idle shim is kept."""
-
+_TWO_DESCRIPTORS = socket.CMSG_SPACE(2 * array("i").itemsize)
 
 PATIENCE = 2.0
 """How long a fork server may leave its requests unread before it is taken for dead: meanwhile everything waits."""
@@ -38,14 +38,16 @@ class Shim:
         channel: our end, not blocking.
         job: the id of the job it was given, None while it is idle.
         idle_since: monotonic seconds, meaningful while it is idle.
+        passed: descriptors that came with the last message, ours to close.
     """
 
-    __slots__ = ("channel", "idle_since", "job", "retired")
+    __slots__ = ("channel", "idle_since", "job", "passed", "retired")
 
     def __init__(self, channel: socket.socket) -> None:
         self.channel = channel
         self.job: str | None = None
         self.idle_since = 0.0
+        self.passed: list[int] = []
         self.retired = False
 
     def hand_over(self, job: str, directory: int, stdio: tuple[int, ...] = ()) -> bool:
@@ -61,11 +63,13 @@ class Shim:
     def receive(self) -> bytes | None:
         """The next message, empty if the shim is gone, None if there is none now."""
         try:
-            return self.channel.recv(4096).rstrip(b"\n")
+            message, ancillary, _, _ = self.channel.recvmsg(4096, _TWO_DESCRIPTORS, socket.MSG_CMSG_CLOEXEC)
         except BlockingIOError:
             return None
         except ConnectionError:
             return b""
+        self.passed = [number for _, _, data in ancillary for number in array("i", data)]
+        return message.rstrip(b"\n")
 
     @property
     def closed(self) -> bool:

@@ -13,6 +13,7 @@ from jobbroker import profile_files
 from jobbroker.core.profile import Profile
 from jobbroker.profile_files import ProfileError, Where
 from jobbroker.settings import Settings
+from jobbroker.values import Toml
 from jobclient import paths
 
 NONE = "none"
@@ -37,7 +38,7 @@ def choose(asked: str, instance: str, settings: Settings) -> Profile | None:
     return profile
 
 
-def _profile_in(section: dict[str, object] | None) -> str:
+def _profile_in(section: Toml | None) -> str:
     """What the settings say; a backend that is described in place is a generic one that differs."""
     if section is None:
         return ""

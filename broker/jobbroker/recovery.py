@@ -49,9 +49,10 @@ def _open_readable(path: Path) -> Store:
     return store
 
 
-async def rebuild(store: Store, jobs: JobDirectories) -> int:
-    """Fill an empty store from the records; how many jobs it has now."""
+async def rebuild(store: Store, jobs: JobDirectories) -> tuple[int, int]:
+    """Fill an empty store from the records; how many jobs it has now, and how many records cannot be read."""
     found: list[Snapshot] = []
+    unreadable = 0
     for count, name in enumerate(jobs.names()):
         if count % GROUP == 0:
             await trio.lowlevel.checkpoint()
@@ -60,13 +61,14 @@ async def rebuild(store: Store, jobs: JobDirectories) -> int:
             snapshot = restore(reading.head)
         except (OSError, record.DamagedRecord) as exc:
             log.error("no record of a job: %s: %s", name, exc)
+            unreadable += 1
             continue
         if snapshot.job.id == name:
             replay(snapshot, reading.lines)
             found.append(snapshot)
     found.sort(key=lambda snapshot: snapshot.job.number)
     await store.commit(put=found)
-    return len(found)
+    return len(found), unreadable
 
 
 def replay(snapshot: Snapshot, lines: list[record.Line]) -> None:
@@ -104,21 +106,30 @@ async def _end_the_tied(broker: Broker, live: list[Snapshot]) -> None:
                 nursery.start_soon(broker.endings.cancel_quietly, snapshot, "disconnect")
 
 
-async def sweep(broker: Broker, names: list[str]) -> None:
+async def sweep(broker: Broker, names: list[str]) -> list[str]:
     """Remove the directories of jobs that were never promised: their record came before their row, and the row never.
 
     Only such: one that has begun without a row stays, for whoever wants to know what it was.
+
+    Returns:
+        The names of those that are jobs.
     """
+    known: list[str] = []
     for count, name in enumerate(names):
         if count % GROUP == 0:
             await trio.lowlevel.checkpoint()
-        if is_id(name) and not broker.knows(name):
-            try:
-                if _was_never_promised(broker.jobs, name):
-                    broker.jobs.remove(name)
-                    log.info("removed, never promised: id=%s", name)
-            except OSError as exc:
-                log.warning("left alone: %s: %s", name, exc)
+        if not is_id(name):
+            continue
+        if broker.knows(name):
+            known.append(name)
+            continue
+        try:
+            if _was_never_promised(broker.jobs, name):
+                broker.jobs.remove(name)
+                log.info("removed, never promised: id=%s", name)
+        except OSError as exc:
+            log.warning("left alone: %s: %s", name, exc)
+    return known
 
 
 def _was_never_promised(jobs: JobDirectories, name: str) -> bool:

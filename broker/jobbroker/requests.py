@@ -11,10 +11,12 @@ import resource
 import msgspec
 from msgspec import Struct
 
+from jobbroker.commandline import command_line
 from jobbroker.core import record
 from jobbroker.core.job import Snapshot, timestamp
 from jobbroker.core.reference import is_id, number_of
 from jobbroker.settings import Settings
+from jobbroker.volatile import IN_MEMORY, MAX_IN_MEMORY
 from jobclient.protocol.errors import InvalidParams
 from jobclient.protocol.wire import Base64, Job, Origin, StartParams, Text
 
@@ -73,11 +75,8 @@ def build(
     Raises:
         InvalidParams: naming the member and what is wrong with it.
     """
-    if params.kind not in (None, "command"):
-        raise InvalidParams(f"`kind` {params.kind!r} is not known to this broker; it runs `command`")
-    if not params.argv:
-        raise InvalidParams("`argv` is empty: name the program to run")
-    argv = [_bytes(word, "argv") for word in params.argv]
+    line = command_line(params, settings)
+    argv = [_bytes(word, "argv") for word in line.argv]
     cwd = _bytes(params.cwd, "cwd") if params.cwd is not None else around.cwd
     if not cwd.startswith(b"/"):
         raise InvalidParams("`cwd` must be an absolute path")
@@ -87,25 +86,30 @@ def build(
     job = Job(
         id=identity,
         number=number,
-        kind="command",
+        kind=line.kind,
         status="queued",
-        argv=list(params.argv),
+        argv=line.argv,
         cwd=as_wire(cwd),
         created_at=timestamp(now),
         name=name,
         labels=labels,
+        agent=params.agent,
+        prompt=params.prompt,
         origin=origin,
-        timeout_ms=_milliseconds(params.timeout_ms, "timeoutMs", settings.timeout_ms),
+        timeout_ms=_milliseconds(params.timeout_ms, "timeoutMs", line.timeout_ms),
         idle_timeout_ms=_milliseconds(params.idle_timeout_ms, "idleTimeoutMs", 0),
         grace_ms=_milliseconds(params.grace_ms, "graceMs", settings.grace_ms),
         merged=bool(params.merged),
+        persist=params.persist is not False,
     )
     snapshot = Snapshot(
         job=job,
         key=_key(params.idempotency_key),
         digest=digest(params),
         on_disconnect=params.on_disconnect or "detach",
-        max_output=_between(params.max_output, "maxOutput", 0, 1 << 53, settings.max_output),
+        max_output=_max_output(params, settings),
+        result=line.result,
+        remedy=line.remedy,
     )
     env.append(b"JOBBROKER_JOB_ID=" + identity.encode())
     more = {**_rlimits(params, around), b"umask": b"%d" % _between(params.umask, "umask", 0, 0o777, around.umask)}
@@ -120,6 +124,7 @@ def _head(snapshot: Snapshot, argv: list[bytes], cwd: bytes, env: list[bytes], m
         b"graceMs": b"%d" % job.grace_ms,
         b"maxOutput": b"%d" % snapshot.max_output,
         b"merged": b"%d" % job.merged,
+        b"persist": b"%d" % job.persist,
         b"snapshot": msgspec.json.encode(snapshot),  # what a lost row is made from again
     }
     return record.Head(job.id.encode(), job.number, job.kind.encode(), cwd, argv, env, more)
@@ -211,6 +216,15 @@ def _rlimits(params: StartParams, around: Surroundings) -> dict[bytes, bytes]:
         if not -1 <= soft < 1 << 63:
             raise InvalidParams(f"`rlimits.{name}` is out of range; -1 is no limit")
     return {f"rlimit.{name}".encode(): b"%d" % soft for name, soft in wanted.items()}
+
+
+def _max_output(params: StartParams, settings: Settings) -> int:
+    """Memory is not ours to give without a limit."""
+    if params.persist is not False:
+        return _between(params.max_output, "maxOutput", 0, 1 << 53, settings.max_output)
+    if params.max_output is not None and not 1 <= params.max_output <= MAX_IN_MEMORY:
+        raise InvalidParams(f"`maxOutput` must be between 1 and {MAX_IN_MEMORY} where `persist` is false")
+    return params.max_output or min(IN_MEMORY, settings.max_output or IN_MEMORY)
 
 
 def _milliseconds(value: int | None, member: str, default: int) -> int:

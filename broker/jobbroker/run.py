@@ -15,7 +15,7 @@ import select
 import time
 
 from jobbroker import tree
-from jobbroker.capture import Capture
+from jobbroker.capture import Capture, in_memory
 from jobbroker.clock import mono_ms, wall_ms
 from jobbroker.complain import complain
 from jobbroker.core import ladder
@@ -59,6 +59,7 @@ class Run:
         self.ladder: ladder.Ladder
         self.pipes: list[Pipe] = []
         self.theirs: list[int] = []  # the job's ends of the pipes, until it has them
+        self.files: tuple[int, ...] = ()  # output and index, where they are in memory only
         self.input = -1  # our end of its stdin: any daemon opens it through /proc, to write
         self.paused: dict[Pipe, int] = {}  # when to look at them again
         self.poke = Poke(identity, self.directory)
@@ -112,10 +113,10 @@ class Run:
         shim = self.shim
         shim.signals()  # whatever came while we were idle was meant for an earlier job
         timeout, idle, grace = map(head.amount, (b"timeoutMs", b"idleTimeoutMs", b"graceMs"))
-        self.capture = Capture(self.directory, head.amount(b"maxOutput"))
         try:
+            self.capture = self.open_capture(head)
             streams = self.open_streams(head)
-            self.tell(b"A", shim.pid, shim.started, shim.boot, self.inodes())
+            self.tell(b"A", shim.pid, shim.started, shim.boot, self.inodes(), descriptors=self.files)
             leader = spawn(head, *streams)
         except SpawnFailed as exc:
             self.end_unspawned(exc)
@@ -127,6 +128,14 @@ class Run:
         self.ladder = ladder.Ladder(now, timeout_ms=timeout, idle_ms=idle, grace_ms=grace)
         self.tell(b"S", leader, start_time(leader) or 0, shim.boot, wall_ms(), now)
         return self.family
+
+    def open_capture(self, head: Head) -> Capture:
+        """What keeps the output. Files in memory are made now: the daemon gets them with A, so it always has them."""
+        limit = head.amount(b"maxOutput")
+        if head.more.get(b"persist") != b"0":
+            return Capture(self.directory, limit)
+        self.files = files = in_memory("jobbroker-output"), in_memory("jobbroker-index")
+        return Capture(-1, limit, files)
 
     def open_streams(self, head: Head) -> tuple[int, int, int]:
         """Make the pipes, unless stdio was given; return the job's ends of them, as its stdin, stdout and stderr."""
@@ -147,16 +156,19 @@ class Run:
         self.theirs, self.given = [], []
 
     def inodes(self) -> bytes:
-        """By which the pipes are known in /proc: of the output, then of stdin after an `i`, where that is a pipe."""
+        """By which the pipes are known in /proc, and where files in memory are found there; see `core/record.py`."""
         known = [b"%d" % pipe.inode for pipe in self.pipes]
         if self.input >= 0:
             known.append(b"i%d" % os.fstat(self.input).st_ino)
+        known += [b"m%d.%d" % (number, os.fstat(number).st_ino) for number in self.files]
         return b",".join(known)
 
     def end_unspawned(self, failure: SpawnFailed) -> None:
         """It did not run: say so, and be free again."""
         for pipe in self.pipes:
             pipe.close()
+        for descriptor in self.files:
+            os.close(descriptor)
         self.publish(self.journal.write(b"F", failure.stage, failure.errno, wall_ms()))
 
     # --- while it runs ----------------------------------------------------------------------------------------------
@@ -345,10 +357,10 @@ class Run:
 
     # --- saying so --------------------------------------------------------------------------------------------------
 
-    def tell(self, letter: bytes, *fields: int | bytes) -> None:
+    def tell(self, letter: bytes, *fields: int | bytes, descriptors: tuple[int, ...] = ()) -> None:
         """Write a line, then tell the daemon of it, whichever daemon there is."""
         line = self.journal.write(letter, *fields)
-        if not self.shim.send(self.id + b" " + line):
+        if not self.shim.send(self.id + b" " + line, descriptors):
             self.poke.send()
 
     def publish(self, line: bytes) -> None:

@@ -7,29 +7,20 @@ cannot be read at all is an error.
 
 from __future__ import annotations
 
-import difflib
-import math
-import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TypeAlias
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, field
 
+from jobbroker import agents
+from jobbroker.core.agent import BUILT_IN, Template
+from jobbroker.values import Toml, at_least_one, count, duration, section, size, take, unknown
 from jobclient.protocol.errors import JobBrokerError
-
-Toml: TypeAlias = Mapping[str, object]
 
 _MINUTE = 60 * 1000
 _MIB = 1024 * 1024
 _SECTIONS = ("limits", "agents", "instances")
-_NUMBER = re.compile(r"\d+(\.\d+)?", re.ASCII)
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)", re.ASCII)
-_MILLISECONDS = {"ms": 1, "s": 1000, "m": _MINUTE, "h": 60 * _MINUTE, "d": 24 * 60 * _MINUTE}
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)([kKmMgG]?)(?:i?[bB])?", re.ASCII)
-_BYTES = {"": 1, "k": 1024, "m": _MIB, "g": 1024 * _MIB}
-_LARGEST = 1 << 53  # beyond it, JSON readers lose count
 
 
 class SettingsError(JobBrokerError):
@@ -42,6 +33,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     Attributes:
         max_running: jobs that may run at once.
         max_output: output kept of each job.
+        max_total_output: output kept of all jobs, 0 for any amount; the oldest ended ones give theirs up.
         timeout_ms: time limit of a command that asks for none, 0 for none.
         grace_ms: time between SIGTERM and SIGKILL.
         keep_jobs: ended jobs kept.
@@ -49,6 +41,7 @@ class Settings(Struct, frozen=True, kw_only=True):
         idle_exit_ms: how long a broker nobody needs stays, 0 for ever.
         max_connections: clients connected at once.
         max_log_size: size at which the broker's own log begins anew.
+        agents: how each agent is run, by name.
         warnings: what was wrong with the settings, each a sentence.
         backend: what the section of the instance's backend says, None if there is none.
         text: of the file, for whoever has to say in which line something is.
@@ -56,6 +49,7 @@ class Settings(Struct, frozen=True, kw_only=True):
 
     max_running: int
     max_output: int = 100 * _MIB
+    max_total_output: int = 2048 * _MIB
     timeout_ms: int = 0
     grace_ms: int = 5000
     keep_jobs: int = 10_000
@@ -63,68 +57,24 @@ class Settings(Struct, frozen=True, kw_only=True):
     idle_exit_ms: int = 30 * _MINUTE
     max_connections: int = 1024
     max_log_size: int = 10 * _MIB
+    agents: Mapping[str, Template] = field(default_factory=lambda: BUILT_IN)
     warnings: tuple[str, ...] = ()
-    backend: dict[str, object] | None = None
+    backend: Toml | None = None
     text: str = ""
-
-
-def _duration(value: object) -> int:
-    """Milliseconds, from seconds or from a text such as `30m`, `1h30m`, `500ms`."""
-    if isinstance(value, str):
-        text = value.replace(" ", "")
-        if _NUMBER.fullmatch(text):
-            return _duration(float(text))
-        if _DURATION.sub("", text) or not text:
-            raise ValueError("a duration is a number of seconds, or a text such as 30m, 1h30m or 500ms")
-        return _whole(sum(float(amount) * _MILLISECONDS[unit] for amount, unit in _DURATION.findall(text)))
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError("a duration is a number of seconds, or a text such as 30m, 1h30m or 500ms")  # noqa: TRY004  # one kind of mistake
-    return _whole(value * 1000)
-
-
-def _size(value: object) -> int:
-    """Bytes, from a number or from a text such as `100M`; the units are powers of 1024."""
-    if isinstance(value, str):
-        found = _SIZE.fullmatch(value.replace(" ", ""))
-        if found is not None:
-            return _whole(float(found[1]) * _BYTES[found[2].lower()])
-    elif isinstance(value, int) and not isinstance(value, bool):
-        return _whole(value)
-    raise ValueError("a size is a number of bytes, or a text such as 100M")
-
-
-def _count(value: object) -> int:
-    if isinstance(value, str) and value.isascii() and value.isdecimal():
-        value = int(value[:20])
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise ValueError("this is a whole number")  # noqa: TRY004  # one kind of mistake
-    return _whole(value)
-
-
-def _at_least_one(value: object) -> int:
-    number = _count(value)
-    if number < 1:
-        raise ValueError("this is at least 1")
-    return number
-
-
-def _whole(value: float) -> int:
-    if not math.isfinite(value) or not 0 <= value <= _LARGEST:
-        raise ValueError("this is out of range")
-    return round(value)
 
 
 # key in [limits]: field of Settings, environment variable, how a value is read
 _LIMITS: dict[str, tuple[str, str, Callable[[object], int]]] = {
-    "maxRunning": ("max_running", "JOBBROKER_MAX_RUNNING", _at_least_one),
-    "maxOutput": ("max_output", "JOBBROKER_MAX_OUTPUT", _size),
-    "timeout": ("timeout_ms", "JOBBROKER_TIMEOUT", _duration),
-    "grace": ("grace_ms", "JOBBROKER_GRACE", _duration),
-    "keepJobs": ("keep_jobs", "JOBBROKER_KEEP_JOBS", _count),
-    "keepFor": ("keep_for_ms", "JOBBROKER_KEEP_FOR", _duration),
-    "idleExit": ("idle_exit_ms", "JOBBROKER_IDLE_EXIT", _duration),
-    "maxConnections": ("max_connections", "JOBBROKER_MAX_CONNECTIONS", _at_least_one),
-    "maxLogSize": ("max_log_size", "JOBBROKER_MAX_LOG_SIZE", _size),
+    "maxRunning": ("max_running", "JOBBROKER_MAX_RUNNING", at_least_one),
+    "maxOutput": ("max_output", "JOBBROKER_MAX_OUTPUT", size),
+    "maxTotalOutput": ("max_total_output", "JOBBROKER_MAX_TOTAL_OUTPUT", size),
+    "timeout": ("timeout_ms", "JOBBROKER_TIMEOUT", duration),
+    "grace": ("grace_ms", "JOBBROKER_GRACE", duration),
+    "keepJobs": ("keep_jobs", "JOBBROKER_KEEP_JOBS", count),
+    "keepFor": ("keep_for_ms", "JOBBROKER_KEEP_FOR", duration),
+    "idleExit": ("idle_exit_ms", "JOBBROKER_IDLE_EXIT", duration),
+    "maxConnections": ("max_connections", "JOBBROKER_MAX_CONNECTIONS", at_least_one),
+    "maxLogSize": ("max_log_size", "JOBBROKER_MAX_LOG_SIZE", size),
 }
 
 
@@ -157,26 +107,36 @@ def parse(
         SettingsError: the text is not TOML.
     """
     document: Toml = {} if text is None else _read(text, source)
-    warnings = [_unknown(source, "", key, _SECTIONS) for key in document if key not in _SECTIONS]
+    warnings = [unknown(source, "", key, _SECTIONS) for key in document if key not in _SECTIONS]
+    instances = section(document, "instances", source, warnings)
+    own = section(instances, instance, source, warnings, "instances.")
+    layers = (("", document), (f"instances.{instance}.", own))
     found: dict[str, int] = {"max_running": max(32, 4 * cores)}
-    instances = _section(document, "instances", source, warnings)
-    own = _section(instances, instance, source, warnings, "instances.")
-    backend = None
-    if "backend" in own:
-        backend = dict(_section(own, "backend", source, warnings, f"instances.{instance}."))
-    for section, name in ((document, "limits"), (own, f"instances.{instance}.limits")):
-        limits = _section(section, "limits", source, warnings, name.removesuffix("limits"))
-        for key, value in limits.items():
-            if key in _LIMITS:
-                field, _, read = _LIMITS[key]
-                _take(found, field, read, value, f"{source}: {name}.{key}", warnings)
-            else:
-                warnings.append(_unknown(source, f"{name}.", key, _LIMITS))
-    for field, variable, read in _LIMITS.values():
+    for prefix, layer in layers:
+        limits = section(layer, "limits", source, warnings, prefix)
+        _take_limits(found, limits, f"{prefix}limits.", source, warnings)
+    for name, variable, read in _LIMITS.values():
         if environ.get(variable):
-            _take(found, field, read, environ[variable], variable, warnings)
-    more = {"warnings": tuple(warnings), "backend": backend, "text": text or ""}
-    return msgspec.convert({**found, **more}, Settings)
+            _take(found, name, take(read, environ[variable], variable, warnings))
+    templates = agents.read(layers, source, warnings)
+    backend = section(own, "backend", source, warnings, f"instances.{instance}.") if "backend" in own else None
+    limited = msgspec.convert(found, Settings)
+    more = {"agents": templates, "warnings": tuple(warnings), "backend": backend, "text": text or ""}
+    return msgspec.structs.replace(limited, **more)
+
+
+def _take_limits(found: dict[str, int], limits: Toml, prefix: str, source: str, warnings: list[str]) -> None:
+    for key, value in limits.items():
+        if key in _LIMITS:
+            name, _, read = _LIMITS[key]
+            _take(found, name, take(read, value, f"{source}: {prefix}{key}", warnings))
+        else:
+            warnings.append(unknown(source, prefix, key, _LIMITS))
+
+
+def _take(found: dict[str, int], name: str, value: int | None) -> None:
+    if value is not None:
+        found[name] = value
 
 
 def _read(text: str, source: str) -> Toml:
@@ -188,28 +148,3 @@ def _read(text: str, source: str) -> Toml:
         raise SettingsError(f"{source}: {exc}") from exc
     except RecursionError:
         raise SettingsError(f"{source}: nested too deeply") from None
-
-
-def _section(parent: Toml, name: str, source: str, warnings: list[str], prefix: str = "") -> Toml:
-    value = parent.get(name, {})
-    if isinstance(value, Mapping):
-        return msgspec.convert(value, dict[str, object])
-    warnings.append(f"{source}: {prefix}{name} is not a section: write [{prefix}{name}]")
-    return {}
-
-
-def _take(
-    found: dict[str, int], field: str, read: Callable[[object], int], value: object, where: str, warnings: list[str]
-) -> None:
-    try:
-        found[field] = read(value)
-    except ValueError as exc:
-        shown = repr(value)
-        shown = shown if len(shown) <= 60 else shown[:60] + "..."
-        warnings.append(f"{where} = {shown} is ignored: {exc}")
-
-
-def _unknown(source: str, section: str, key: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(key, list(known), 1)
-    hint = f", did you mean {section}{near[0]}?" if near else ""
-    return f"{source}: {section + key!r} is unknown and ignored{hint}"

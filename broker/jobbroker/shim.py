@@ -74,11 +74,15 @@ class Shim:
             raise OSError(errno.EBADF, "a job came without its directory")
         return None
 
-    def send(self, message: bytes) -> bool:
+    def send(self, message: bytes, descriptors: tuple[int, ...] = ()) -> bool:
         """Tell the daemon; False if it is gone. A job has few messages: they always fit into the channel."""
         if not self.deserted:
             try:
-                self.channel.send(message)
+                if descriptors:
+                    rights = b"".join(number.to_bytes(4, sys.byteorder) for number in descriptors)
+                    self.channel.sendmsg([message], [(SOL_SOCKET, SCM_RIGHTS, rights)])
+                else:
+                    self.channel.send(message)
             except OSError:
                 self.deserted = True
         return not self.deserted

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import contextmanager
+
 import trio
 
 from jobbroker.core.job import is_terminal
@@ -61,21 +64,22 @@ class WaitingRoom:
     """Who waits for which job."""
 
     def __init__(self) -> None:
-        self._by_job: dict[str, set[Waiter]] = {}
+        self._by_job: dict[str, dict[Waiter, None]] = {}  # in the order in which they came
 
-    def enter(self, waiter: Waiter) -> None:
-        """Hear of every change of the jobs this waiter waits for."""
-        for name in waiter.left:
-            self._by_job.setdefault(name, set()).add(waiter)
-
-    def leave(self, waiter: Waiter, names: set[str]) -> None:
-        """Hear no more."""
+    @contextmanager
+    def entered(self, waiter: Waiter) -> Generator[None]:
+        """Hear of every change of the jobs this waiter waits for, within a block."""
+        names = tuple(waiter.left)
         for name in names:
-            others = self._by_job.get(name)
-            if others is not None:
-                others.discard(waiter)
+            self._by_job.setdefault(name, {})[waiter] = None
+        try:
+            yield
+        finally:
+            for name in names:
+                others = self._by_job.get(name, {})
+                others.pop(waiter, None)
                 if not others:
-                    del self._by_job[name]
+                    self._by_job.pop(name, None)
 
     def tell(self, job: Job) -> None:
         """A job changed."""

@@ -3,34 +3,45 @@
 from __future__ import annotations
 
 import os
-import warnings
 from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
-from jobclient import surroundings, watch
+from jobclient import watch
 from jobclient.link import TIMEOUT, Link
 from jobclient.protocol import errors, wire
 from jobclient.raw import FAREWELL, text, unbase64
+from jobclient.starting import start_parameters
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-    from os import PathLike
     from types import TracebackType
-    from typing import Literal, Self
+    from typing import Literal, Self, Unpack
 
     from jobclient.raw import Params
-
-    Word = str | bytes | PathLike[str] | PathLike[bytes]
+    from jobclient.starting import StartOptions, Word
 
 T = TypeVar("T")
 
-Event = wire.JobUpdated | wire.JobRemoved | wire.BrokerShuttingDown
+
+class Reset(msgspec.Struct, frozen=True):
+    """What `Client.events` yields where it could not go on: forget what you know; all live jobs follow.
+
+    Attributes:
+        cursor: the place of what follows.
+    """
+
+    cursor: str
+
+
+Event = wire.JobUpdated | wire.JobRemoved | wire.JobOutput | wire.BrokerShuttingDown | Reset
 """What `Client.events` yields."""
 
-_EVENTS: dict[str, type[wire.JobUpdated | wire.JobRemoved | wire.BrokerShuttingDown]] = {
+_EVENTS: dict[str, type[Event]] = {
     watch.UPDATED: wire.JobUpdated,
     watch.REMOVED: wire.JobRemoved,
+    watch.OUTPUT: wire.JobOutput,
+    watch.RESET: Reset,
     FAREWELL: wire.BrokerShuttingDown,
 }
 _FOLLOW_WAIT_MS = 60_000
@@ -93,60 +104,24 @@ class Client:
 
     # --- starting ---------------------------------------------------------------------------------------------------
 
-    def start(
-        self,
-        argv: Sequence[Word],
-        *,
-        cwd: Word | None = None,
-        env: Mapping[str, str] | None = None,
-        umask: int | None = None,
-        rlimits: Mapping[str, int] | None = None,
-        name: str | None = None,
-        labels: Mapping[str, str] | None = None,
-        timeout_ms: int | None = None,
-        idle_timeout_ms: int | None = None,
-        grace_ms: int | None = None,
-        merged: bool = False,
-        max_output: int | None = None,
-        on_disconnect: Literal["detach", "cancel"] = "detach",
-        idempotency_key: str | None = None,
-    ) -> wire.Started:
-        """Start a job; what is not said is taken from this process, as for a child of its own.
+    def start(self, argv: Sequence[Word], **options: Unpack[StartOptions]) -> wire.Started:
+        """Start a command, the program and its arguments, without a shell; `StartOptions` says what may be said of it.
 
-        Args:
-            argv: the program and its arguments; no shell.
-            cwd: its directory.
-            env: its whole environment.
-            umask: its umask.
-            rlimits: its soft limits by name (`NOFILE`), -1 for none.
-            name: what to call it.
-            labels: to find it by.
-            timeout_ms: ends it after so long; 0 is never, None is `JOBBROKER_JOB_TIMEOUT_MS` or the broker's default.
-            idle_timeout_ms: ends it after so long without output.
-            grace_ms: between SIGTERM and SIGKILL.
-            merged: whether stdout and stderr are one stream, in exact order.
-            max_output: bytes of output to keep.
-            on_disconnect: what becomes of it when this client's connection ends.
-            idempotency_key: the same key names the same job; a new one by default.
+        What is not said is taken from this process, as for a child of its own.
         """
         if isinstance(argv, str | bytes):
             raise TypeError("argv is a list of words, not one text; for a shell: ['sh', '-c', ...]")
-        params: dict[str, object] = {
-            "argv": [text(os.fsdecode(word)) for word in argv],
-            "cwd": text(surroundings.directory() if cwd is None else os.path.abspath(os.fsdecode(cwd))),
-            "env": surroundings.environment(os.environ if env is None else env),
-            "umask": surroundings.umask() if umask is None else umask,
-            "rlimits": surroundings.soft_limits() if rlimits is None else dict(rlimits),
-            "name": name,
-            "labels": None if labels is None else dict(labels),
-            "timeoutMs": _timeout_of_environment() if timeout_ms is None else timeout_ms,
-            "idleTimeoutMs": idle_timeout_ms,
-            "graceMs": grace_ms,
-            "merged": merged,
-            "maxOutput": max_output,
-            "onDisconnect": on_disconnect,
-            "idempotencyKey": idempotency_key or surroundings.idempotency_key(),
-        }
+        return self._start({"argv": [text(os.fsdecode(word)) for word in argv]}, options)
+
+    def start_agent(self, agent: str, prompt: str, **options: Unpack[StartOptions]) -> wire.Started:
+        """Start an agent, such as codex, claude or opencode: an AI program that works on a prompt, and ends.
+
+        `result` has its last message. If no time limit is given, the one of its settings holds, ten minutes as a rule.
+        """
+        return self._start({"agent": agent, "prompt": prompt}, options)
+
+    def _start(self, what: dict[str, object], options: StartOptions) -> wire.Started:
+        params = {**what, **start_parameters(options)}
         return self._call("job/start", params, wire.Started)
 
     # --- looking ----------------------------------------------------------------------------------------------------
@@ -241,14 +216,23 @@ class Client:
                 return
             start = piece.next
 
-    def events(self, jobs: wire.Filter | None = None) -> Iterator[Event]:
+    def events(
+        self, jobs: wire.Filter | None = None, *, output: bool = False, since: str | None = None
+    ) -> Iterator[Event]:
         """Every change of jobs, by a connection of its own: first the live jobs as they are, at last the farewell.
 
-        Ends after `BrokerShuttingDown`. A broker that dies without a word is replaced, and what was missed is told.
+        Ends after `BrokerShuttingDown`. A broker that dies without a word is replaced. What its successor does not know
+        of what happened meanwhile is missing then, and a `Reset` says so.
+
+        Args:
+            jobs: which jobs; all by default.
+            output: whether what they write comes as well, from now on.
+            since: the `cursor` of an event, to begin with what has changed since instead.
         """
         instance, timeout, autospawn = self._options
+        wanted = None if jobs is None else msgspec.to_builtins(jobs)
         with Link(instance, timeout=timeout, autospawn=autospawn) as link:
-            for message in watch.changes(link, None if jobs is None else msgspec.to_builtins(jobs)):
+            for message in watch.Watch(link, wanted, since=since, output=output).messages():
                 kind = _EVENTS.get(message["method"])
                 if kind is not None:
                     yield _convert(message["params"], kind)
@@ -268,10 +252,27 @@ class Client:
         """Forget an ended job, with all it left."""
         return self._call("job/remove", {"id": job}, wire.Removed)
 
-    def cleanup(self, *, max_age_ms: int | None = None, keep: int | None = None, dry_run: bool = False) -> wire.Removed:
-        """Forget ended jobs older than `max_age_ms` (24 h), but never the newest `keep`."""
-        params: dict[str, object] = {"maxAgeMs": max_age_ms, "keep": keep, "dryRun": dry_run}
-        return self._call("job/cleanup", params, wire.Removed, patience=None)
+    def cleanup(
+        self,
+        *,
+        max_age_ms: int | None = None,
+        keep: int | None = None,
+        max_bytes: int | None = None,
+        jobs: wire.Filter | None = None,
+        dry_run: bool = False,
+    ) -> wire.Removed:
+        """Forget ended jobs: those that every argument allows.
+
+        Args:
+            max_age_ms: ended longer ago than this; 24 h by default, 0 with `max_bytes`.
+            keep: never the newest so many of those the filter wants.
+            max_bytes: the oldest, until the output of those that are left takes no more disk than this.
+            jobs: only those a filter wants; all its statuses must be of ended jobs.
+            dry_run: only tell which.
+        """
+        wanted: dict[str, object] = {} if jobs is None else msgspec.to_builtins(jobs)
+        sizes: dict[str, object] = {"maxAgeMs": max_age_ms, "keep": keep, "maxBytes": max_bytes, "dryRun": dry_run}
+        return self._call("job/cleanup", {**wanted, **sizes}, wire.Removed, patience=None)
 
     # ----------------------------------------------------------------------------------------------------------------
 
@@ -295,11 +296,3 @@ def _convert(value: object, kind: type[T]) -> T:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as exc:
         raise errors.JobBrokerError(f"the broker's answer is not understood: {exc}  -> upgrade this client") from exc
-
-
-def _timeout_of_environment() -> int | None:
-    try:
-        return surroundings.timeout_ms()
-    except ValueError as exc:
-        warnings.warn(str(exc), stacklevel=3)
-        return None

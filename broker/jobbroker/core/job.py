@@ -29,11 +29,12 @@ class Started(Struct, frozen=True, tag="started"):
 
 
 class SpawnFailed(Struct, frozen=True, tag="spawn_failed"):
-    """It could not be started (F), or no shim could be had, or the fault was ours."""
+    """It could not be started (F), or no shim could be had, or the fault was ours; `missing` is its program."""
 
     error: str
     wall_ms: int
     reason: Reason = "spawn"
+    missing: bool = False
 
 
 class NeverRan(Struct, frozen=True, tag="never_ran"):
@@ -102,6 +103,8 @@ class Snapshot(Struct, kw_only=True, gc=False):
         key: idempotency key, and `digest` of the parameters it came with.
         on_disconnect: whether the end of the starter's connection cancels it.
         max_output: bytes of output kept.
+        result: the rule by which the last message of an agent is found, the one in force when it was started.
+        remedy: what to do if its program is not there; empty for a command.
     """
 
     job: Job
@@ -113,6 +116,8 @@ class Snapshot(Struct, kw_only=True, gc=False):
     digest: str = ""
     on_disconnect: Literal["detach", "cancel"] = "detach"
     max_output: int = 0
+    result: str = "stdout"
+    remedy: str = ""
 
 
 Change = Callable[[Snapshot, Event], Status]
@@ -130,7 +135,8 @@ def _begin(snapshot: Snapshot, event: Event) -> Status:
 
 def _fail_to_begin(snapshot: Snapshot, event: Event) -> Status:
     assert isinstance(event, SpawnFailed)
-    return _close(snapshot, "failed", event.reason, event.wall_ms, event.error)
+    remedy = f"; {snapshot.remedy}" if event.missing and snapshot.remedy else ""
+    return _close(snapshot, "failed", event.reason, event.wall_ms, event.error + remedy)
 
 
 def _never_run(snapshot: Snapshot, event: Event) -> Status:

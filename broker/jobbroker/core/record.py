@@ -3,7 +3,8 @@
 A record is a head, written by the daemon before it promises the job, and lines, written by the shim that claimed it:
 
     head    NUL-terminated fields: magic, id, number, kind, cwd, then counted lists: argv, env, more ("name=value")
-    A       shim pid, its start time, boot id, pipe inodes (of stdin after an i): it is about to spawn
+    A       shim pid, its start time, boot id, pipe inodes (of stdin after an i; after an m the shim's descriptor of a
+            file in memory, a dot and its inode: output, then index): it is about to spawn
     S       job pid, its start time, boot id, wall ms, monotonic ms: it runs
     F       stage, errno, wall ms: it surely did not run
     T, C    wall ms, monotonic ms: its leader was stopped, continued
@@ -174,6 +175,14 @@ def last(lines: list[Line], letter: bytes) -> Line | None:
         if line.letter == letter:
             return line
     return None
+
+
+def files_in_memory(claim: Line) -> list[tuple[int, int]]:
+    """Of a job that keeps nothing on a disk: its shim's descriptors of output and index, each with its inode."""
+    words = [word[1:].split(b".") for word in claim.fields[3].split(b",") if word.startswith(b"m")]
+    if any(not _fits(word, (_PID, _BIG)) for word in words):
+        return []
+    return [(int(descriptor), int(inode)) for descriptor, inode in words]
 
 
 def end_of_lines(data: bytes) -> int:

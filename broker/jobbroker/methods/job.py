@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import msgspec
-import trio
 
 from jobbroker.admission import Admission
 from jobbroker.core.job import Snapshot, is_terminal
-from jobbroker.core.table import matcher
+from jobbroker.core.table import matcher, statuses
 from jobbroker.methods.call import Call, Method, Pending
 from jobbroker.methods.output import output, result
+from jobbroker.methods.pages import MAX_PAGE, fitting
+from jobbroker.methods.wait import wait
+from jobbroker.removal import Policy
 from jobbroker.requests import as_wire
 from jobbroker.signalling import deliver, number_of
-from jobbroker.waiting import Waiter
 from jobclient.protocol import errors, wire
+from jobclient.protocol.wire import TERMINAL
 
-MAX_PAGE = 1000
 PAGE = 100
 DAY_MS = 24 * 60 * 60 * 1000
 
@@ -64,38 +65,8 @@ def list_jobs(call: Call, params: wire.ListParams) -> wire.JobList:
         before=params.before,
         descending=descending,
     )
-    return wire.JobList(jobs=[broker.view(snapshot) for snapshot in found], next=following)
-
-
-def wait(call: Call, params: wire.WaitParams) -> Pending:
-    """Block until jobs have ended; the waiting is done here, never by asking again."""
-    broker = call.broker
-    if (params.ids is None) == (not params.all):
-        raise errors.InvalidParams("give either `ids` or `all`")
-    if params.timeout_ms is not None and params.timeout_ms < 0:
-        raise errors.InvalidParams("`timeoutMs` must not be negative")
-    broker.reconcile()
-    found = broker.table.all_live() if params.ids is None else [broker.find(text) for text in params.ids]
-    jobs = {snapshot.job.id: snapshot.job for snapshot in found}
-    return Pending(_wait(call, list(jobs.values()), params))
-
-
-async def _wait(call: Call, jobs: list[wire.Job], params: wire.WaitParams) -> wire.Waited:
-    room = call.broker.waiting
-    waiter = Waiter(jobs, content_with_one=bool(params.any))
-    left = set(waiter.left)
-    room.enter(waiter)
-    seconds = float("inf") if params.timeout_ms is None else params.timeout_ms / 1000
-    try:
-        with trio.move_on_after(seconds):
-            await waiter.wait()
-    finally:
-        room.leave(waiter, left)
-    stopped = [job for job in jobs if job.id in waiter.stopped]
-    if len(jobs) == 1 and stopped:
-        message = f"{jobs[0].id} is stopped and will not end before it is resumed"
-        raise errors.InvalidState(message, {"status": "stopped", "id": jobs[0].id})
-    return wire.Waited(jobs=waiter.ended, stopped=stopped, timed_out=not waiter.over)
+    jobs = fitting(broker.view(snapshot) for snapshot in found)
+    return wire.JobList(jobs=jobs, next=following if len(jobs) == len(found) else str(jobs[-1].number))
 
 
 def cancel(call: Call, params: wire.CancelParams) -> Pending:
@@ -139,18 +110,22 @@ async def _remove(call: Call, snapshots: list[Snapshot]) -> wire.Removed:
 
 
 def cleanup(call: Call, params: wire.CleanupParams) -> Pending:
-    """Remove old ended jobs."""
-    age = DAY_MS if params.max_age_ms is None else params.max_age_ms
-    if age < 0 or (params.keep or 0) < 0:
-        raise errors.InvalidParams("`maxAgeMs` and `keep` must not be negative")
-    return Pending(_cleanup(call, age, params.keep or 0, dry_run=bool(params.dry_run)))
+    """Remove ended jobs: by age, by number, by what they take on disk, and by what a filter says."""
+    asked = statuses(params)
+    if asked is not None and not asked <= TERMINAL:
+        raise errors.InvalidParams("`status` names one that is live; what is live is not removed: job/cancel ends it")
+    wanted = wire.Filter(status=params.status, kind=params.kind, label=params.label, name=params.name, cwd=params.cwd)
+    age = params.max_age_ms
+    if age is None:
+        age = DAY_MS if params.max_bytes is None else 0
+    policy = Policy(wanted=wanted, age_ms=age, keep=params.keep or 0, max_bytes=params.max_bytes)
+    call.broker.reconcile()
+    return Pending(_cleanup(call, policy, dry_run=bool(params.dry_run)))
 
 
-async def _cleanup(call: Call, age_ms: int, keep: int, *, dry_run: bool) -> wire.Removed:
-    old = await call.broker.removals.old_jobs(age_ms, keep)
-    if dry_run:
-        return wire.Removed(removed=[snapshot.job.id for snapshot in old])
-    return await _remove(call, old)
+async def _cleanup(call: Call, policy: Policy, *, dry_run: bool) -> wire.Removed:
+    broker = call.broker
+    return wire.Removed(removed=await broker.through(lambda: broker.removals.clean(policy, dry_run=dry_run)))
 
 
 def _wrong_state(job: wire.Job, advice: str) -> errors.InvalidState:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def run(given: Given, link: Link, console: Console) -> int:
     """Print a line per change: first the live jobs as they are."""
-    for message in watch.changes(link):
+    for message in watch.Watch(link).messages():
         if given.has("json"):
             console.json({"method": message["method"], "params": message["params"]})
         else:

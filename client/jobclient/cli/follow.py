@@ -38,7 +38,7 @@ def data_of(piece: Message) -> bytes:
 def tell_dropped(piece: Message, console: Console) -> None:
     """Say so where bytes are missing."""
     if piece["dropped"]:
-        console.note(f"{piece['dropped']} bytes of output were not kept here: over --max-output, or the disk was full")
+        console.note(f"{piece['dropped']} bytes of output were not kept here: over a limit, or the disk was full")
 
 
 class Follower:
@@ -121,7 +121,14 @@ class Follower:
         stream = self._asked.pop(message.get("id", 0), None)
         if stream is None:
             return
-        piece = result_of(message)
+        try:
+            piece = result_of(message)
+        except RemoteError as exc:
+            if exc.kind != "result_unavailable":
+                raise
+            self._console.note(str(exc))  # kept in memory only, by a broker that died: how the job ended is known
+            del self._open[stream]
+            return
         self._write(piece, stream)
         self._cursors[stream] = piece["next"]
         if piece["eof"]:

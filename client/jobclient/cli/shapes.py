@@ -38,6 +38,8 @@ class Job(TypedDict):
     createdAt: str
     name: str | None
     labels: dict[str, str]
+    agent: str | None
+    prompt: str | None
     origin: Origin | None
     reason: str | None
     exitCode: int | None
@@ -54,6 +56,7 @@ class Job(TypedDict):
     graceMs: int
     cancelRequested: bool
     merged: bool
+    persist: bool
     stdout: Stream
     stderr: Stream
     rev: int

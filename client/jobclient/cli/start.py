@@ -8,7 +8,7 @@ from jobclient import surroundings
 from jobclient.cli import exits, words
 from jobclient.cli.listing import labels
 from jobclient.cli.options import Option, UsageError, Verb
-from jobclient.cli.render import escape
+from jobclient.cli.render import escape, quote
 from jobclient.raw import text
 
 TYPE_CHECKING = False
@@ -69,22 +69,38 @@ def _request(given: Given, link: Link, console: Console) -> Message:
 def parameters(given: Given, console: Console) -> dict[str, object]:
     """The parameters of `job/start` the command line asks for."""
     params: dict[str, object] = {
-        "argv": _argv(given),
+        **(_agent(given) if given.has("agent") else {"argv": _argv(given)}),
         "cwd": text(_directory(given)),
         "env": surroundings.environment(_environment(given)),
         "umask": surroundings.umask(),
         "rlimits": surroundings.soft_limits(),
-        "merged": not given.has("split"),
+        "merged": not (given.has("split") or given.has("agent")),  # an agent's last message is read from its stdout
         "timeoutMs": _timeout(given, console),
         "idempotencyKey": given.text("key") or surroundings.idempotency_key(),
         "name": given.text("name"),
         "idleTimeoutMs": given.number("idle-timeout"),
         "graceMs": given.number("grace"),
         "maxOutput": given.number("max-output"),
+        "persist": False if given.has("no-persist") else None,
     }
     if given.has("label"):
         params["labels"] = labels(given.all("label"))
     return {name: value for name, value in params.items() if value is not None}
+
+
+def _agent(given: Given) -> dict[str, object]:
+    """An agent and its prompt, which is one word: several would be a guess at what the spaces between them were."""
+    agent, prompts = given.text("agent"), given.operands
+    if given.has("sh"):
+        raise UsageError("either --agent or --sh: an agent is run without a shell")
+    if not prompts:
+        raise UsageError(f"say what {agent} is to do: jobctl start --agent {agent} -- 'fix the flaky test'")
+    if len(prompts) > 1:
+        quoted = quote(" ".join(prompts))
+        raise UsageError(f"a prompt is one word, so quote it: jobctl start --agent {agent} -- {quoted}")
+    if not isinstance(text(prompts[0]), str):
+        raise UsageError("the prompt is not UTF-8")
+    return {"agent": agent, "prompt": prompts[0]}
 
 
 def _argv(given: Given) -> list[object]:
@@ -140,8 +156,10 @@ _OPTIONS = (
     Option("--idle-timeout", "D", "end it after so long without output"),
     Option("--grace", "D", "time between SIGTERM and SIGKILL"),
     Option("--max-output", "SIZE", "keep so much of its output: 100M"),
+    Option("--no-persist", "", "keep its output in memory only: it is gone with the job and the broker"),
     Option("--split", "", "keep stderr apart from stdout"),
     Option("--sh", "SCRIPT", "run this by sh -c; further words are its arguments"),
+    Option("--agent", "NAME", "run codex, claude, opencode or your own; then one word, its prompt"),
     Option("--key", "KEY", "the same key names the same job: a second start finds the first"),
 )
 _JSON = Option("--json", "", "print the result as JSON")
@@ -150,7 +168,8 @@ VERBS = (
     Verb(
         "start", start, "start a job and return at once", "[--] COMMAND...", *_OPTIONS, _JSON, _QUIET,
         verbatim=True,
-        examples="jobctl start -n tests --timeout 30m -- pytest -q\nid=$(jobctl start -q -- make -j8)",
+        examples="jobctl start -n tests --timeout 30m -- pytest -q\nid=$(jobctl start -q -- make -j8)\n"
+        "jobctl start --agent codex -- 'fix the flaky test'",
     ),
     Verb(
         "run", run, "start a job, show its output, end with its exit code", "[--] COMMAND...", *_OPTIONS,

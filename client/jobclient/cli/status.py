@@ -43,7 +43,9 @@ def _describe(job: Job, console: Console) -> Iterator[str]:
 
 
 def _facts(job: Job) -> Iterator[tuple[str, str]]:
-    yield "command", words.command(job)
+    yield "agent", escape(job.get("agent") or "")
+    yield "prompt", escape(job.get("prompt") or "")
+    yield "command", _command(job)
     yield "directory", escape(untext(job["cwd"]))
     yield "number", f"%{job['number']}"
     yield "labels", escape(" ".join(f"{key}={value}" for key, value in job["labels"].items()))
@@ -61,9 +63,15 @@ def _facts(job: Job) -> Iterator[tuple[str, str]]:
     else:
         yield "stdout", _stream(job["stdout"])
         yield "stderr", _stream(job["stderr"])
+    yield "kept", "" if job.get("persist", True) else "in memory only, for as long as this broker lives"
     for entry in job.get("env", ()):
         name, _, value = untext(entry).partition("=")
         yield "env", f"{escape(name)}={quote(value)}"
+
+
+def _command(job: Job) -> str:
+    """What was run; the prompt was shown already."""
+    return " ".join("PROMPT" if word == job.get("prompt") else quote(untext(word)) for word in job["argv"])
 
 
 def _moment(timestamp: str | None) -> str:
@@ -93,12 +101,19 @@ def result(given: Given, link: Link, console: Console) -> int:
         console.json(answer)
         return exits.OK
     left = answer["result"]
-    for descriptor, stream in ((OUT, "stdout"), (ERR, "stderr")):
-        data: str = left[stream]
-        write(descriptor, unbase64(data) if left["encoding"] == "base64" else data.encode())
+    code: int = exits.of_job(answer["job"]) if given.has("exit") else exits.OK
+    if left.get("agent") is None:
+        for descriptor, stream in ((OUT, "stdout"), (ERR, "stderr")):
+            data: str = left[stream]
+            write(descriptor, unbase64(data) if left["encoding"] == "base64" else data.encode())
+    elif left["message"] is not None:
+        write(OUT, left["message"].encode() + b"\n")
+    else:
+        console.note(f"{words.title(answer['job'])} left no message  -> jobctl output {answer['job']['id']}")
+        return code or exits.FAILED
     if left["truncated"]:
         console.note(f"only the end of the output is shown  -> jobctl output {answer['job']['id']}")
-    return exits.of_job(answer["job"]) if given.has("exit") else exits.OK
+    return code
 
 
 def _exit_without_result(job: Job, console: Console) -> int:
@@ -118,7 +133,7 @@ VERBS = (
         needs=1, examples="jobctl status tests\njobctl status @ --env",
     ),
     Verb(
-        "result", result, "what a completed job left: the end of stdout and stderr", "JOB",
+        "result", result, "what a completed job left: the end of its output, of an agent its last message", "JOB",
         Option("--exit", "", "end with the job's exit code, whatever became of it"),
         Option("--json", "", "print the result as JSON"),
         needs=1, passes="exit", examples="jobctl result tests\njobctl result --json k7f3qm",

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from jobclient.cli.shapes import Job
 
 LIVE = ("queued", "running", "stopped")
+_PROMPT = 200
+"""Characters of a prompt that are shown where there are other jobs to be seen."""
 TERMINAL = ("completed", "failed", "timed_out", "cancelled")
 
 _LOOKS = {
@@ -67,8 +69,12 @@ def state_cell(job: Job, *, glyphs: bool, unicode: bool) -> Cell:
 
 
 def command(job: Job) -> str:
-    """The command as one would type it."""
-    return " ".join(quote(untext(word)) for word in job["argv"])
+    """The command as one would type it; of an agent its name and the beginning of its prompt, on one line."""
+    prompt = job.get("prompt")
+    if prompt is None:
+        return " ".join(quote(untext(word)) for word in job["argv"])
+    begun = " ".join(prompt[: 2 * _PROMPT].split())
+    return f"{escape(job['agent'] or '')}: {escape(begun if len(begun) <= _PROMPT else begun[:_PROMPT] + '...')}"
 
 
 def ran_ms(job: Job) -> int | None:

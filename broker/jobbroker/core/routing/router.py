@@ -213,7 +213,6 @@ class Router:
 
     def ended(self, how: Exit, now: float) -> list[Effect]:
         """It is gone: every request gets its answer, every turn its end, and nothing is left of it."""
-        desk = self._desk
         error = errors.BackendGone(f"the backend {how.reason}", dict(how.data()))
         self._fail_all(error, f"the backend {how.reason}")
         effects = self._done()

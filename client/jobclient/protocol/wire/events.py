@@ -4,35 +4,57 @@ from __future__ import annotations
 
 from msgspec import field
 
-from jobclient.protocol.wire.job import Job
+from jobclient.protocol.wire.job import Encoding, Job, OneStream
 from jobclient.protocol.wire.look import Filter
 from jobclient.protocol.wire.message import Params, Result
 
 
 class SubscribeParams(Params):
-    """`events/subscribe`: `jobs` restricts which; a second call replaces the first."""
+    """`events/subscribe`: `jobs` restricts which, `output` is for what they write; `since` goes on at a cursor."""
 
     jobs: Filter | None = None
+    output: bool | None = None
+    since: str | None = None
 
 
 class Subscribed(Result):
-    """`events/subscribe`: the live jobs the filter matches, as of `cursor`; every later change is notified."""
+    """`events/subscribe`: the jobs as of `cursor`; every later change is notified.
+
+    With `reset`, all live jobs the filter matches, as far as they fit: at `next`, `job/list` goes on with the rest.
+    Without, the jobs that have changed since the cursor that was given, and the ids of those that were removed.
+    """
 
     cursor: str
     jobs: list[Job]
+    removed: list[str]
     reset: bool
+    next: str | None = None
 
 
 class JobUpdated(Result):
     """`notifications/job/updated`."""
 
     job: Job
+    cursor: str
 
 
 class JobRemoved(Result):
     """`notifications/job/removed`."""
 
     id: str
+    cursor: str
+
+
+class JobOutput(Result):
+    """`notifications/job/output`: a piece; `dropped` bytes of its stream right before it did not come."""
+
+    id: str
+    stream: OneStream
+    start: str
+    next: str
+    data: str
+    encoding: Encoding
+    dropped: int
 
 
 class BrokerShuttingDown(Result):

@@ -10,12 +10,13 @@ MAX_NUMBER = 10**14
 """The most a parameter may ask for: every client's JSON keeps it exact, and our clocks, sums and store take it."""
 Amount = Annotated[int, Meta(ge=0, le=MAX_NUMBER)]
 ResourceLimit = Annotated[int, Meta(ge=-1, le=2**63 - 1)]  # as the kernel counts it, -1 for none
-Kind = Literal["command"]
+Kind = Literal["command", "agent"]
 Status = Literal["queued", "running", "stopped", "completed", "failed", "timed_out", "cancelled"]
 Reason = Literal[
     "exit", "signal", "spawn", "deadline", "idle", "user", "disconnect", "shutdown", "backend_exit", "lost", "internal"
 ]  # fmt: skip
 StreamName = Literal["all", "stdout", "stderr"]
+OneStream = Literal["stdout", "stderr"]
 Encoding = Literal["utf-8", "base64"]
 Target = Literal["group", "leader"]
 ShutdownMode = Literal["ifIdle", "keepJobs", "cancelJobs"]
@@ -60,6 +61,8 @@ class Job(Struct, kw_only=True, rename="camel", gc=False):
     created_at: str
     name: str | None = None
     labels: dict[str, str] = {}
+    agent: str | None = None
+    prompt: str | None = None
     origin: Origin | None = None
     reason: Reason | None = None
     exit_code: int | None = None
@@ -76,6 +79,7 @@ class Job(Struct, kw_only=True, rename="camel", gc=False):
     grace_ms: int = 0
     cancel_requested: bool = False
     merged: bool = False
+    persist: bool = True
     stdout: Stream = Stream()
     stderr: Stream = Stream()
     rev: int = 0

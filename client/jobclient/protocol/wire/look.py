@@ -27,7 +27,7 @@ class OneJob(Result):
 
 
 class JobResult(Result):
-    """What a completed job left: the last 1 MiB of each stream, base64 where that is not text."""
+    """What a completed job left: the last 1 MiB of each stream, base64 where that is not text; an agent's `message`."""
 
     stdout: str
     stderr: str
@@ -35,6 +35,8 @@ class JobResult(Result):
     duration_ms: int
     truncated: bool
     encoding: Encoding
+    agent: str | None = None
+    message: str | None = None
 
 
 class ResultResult(OneJob):
@@ -69,10 +71,11 @@ class JobList(Result):
 
 
 class WaitParams(Params):
-    """`job/wait`: for `ids`, or for `all` jobs live now; `any` is content with the first to end."""
+    """`job/wait`: for `ids`, `all` jobs live now, or those of them a filter matches; `any`: for the first to end."""
 
     ids: list[str] | None = None
     all: bool | None = None
+    jobs: Filter | None = None
     any: bool | None = None
     timeout_ms: Amount | None = None
 

@@ -9,14 +9,17 @@ from jobclient.protocol.wire.message import Params, Result
 
 
 class StartParams(Params):
-    """`job/start`. Only `argv` is needed; the rest defaults to the broker's own surroundings and settings.
+    """`job/start`. Needed is `argv`, or `agent` and `prompt`; the rest has defaults of the broker's own.
 
     `env` is an object, or a list of `NAME=value` where a name or value may not be UTF-8. `rlimits` are soft limits by
     name (`NOFILE`), -1 for none. `merged` writes both streams through one pipe, in exact order. `max_output` bytes are
-    kept, the rest is counted. The same `idempotency_key` names the same job for as long as that job exists.
+    kept, the rest is counted; `persist` false keeps them in memory only. The same `idempotency_key` names the same job
+    for as long as that job exists.
     """
 
-    argv: list[Text]
+    argv: list[Text] | None = None
+    agent: str | None = None
+    prompt: str | None = None
     kind: str | None = None
     cwd: Text | None = None
     env: dict[str, Text] | list[Text] | None = None
@@ -29,6 +32,7 @@ class StartParams(Params):
     grace_ms: Amount | None = None
     merged: bool | None = None
     max_output: Amount | None = None
+    persist: bool | None = None
     on_disconnect: Literal["detach", "cancel"] | None = None
     idempotency_key: str | None = None
 
