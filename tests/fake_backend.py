@@ -102,7 +102,7 @@ class Backend:
     def do_echo(self, message: Message, params: Any) -> None:
         self.reply(message, params)
 
-    def do_heard(self, message: Message, params: Any) -> None:
+    def do_heard(self, message: Message, _params: Any) -> None:
         self.reply(message, {"messages": self.heard, "handshakes": self.handshakes, "pid": os.getpid()})
 
     def do_silent(self, message: Message, params: Any) -> None:
@@ -144,16 +144,16 @@ class Backend:
 
     # --- endings ----------------------------------------------------------------------------------------------------
 
-    def do_die(self, message: Message, params: Any) -> None:
+    def do_die(self, _message: Message, params: Any) -> None:
         os.write(2, b"\x1b[31mfake: dying\x1b[0m as told\n")
         if "signal" in params:
             os.kill(os.getpid(), getattr(signal, params["signal"]))
         os._exit(params.get("code", 0))
 
-    def do_eof(self, message: Message, params: Any) -> None:
+    def do_eof(self, _message: Message, _params: Any) -> None:
         os.close(1)
 
-    def do_spawn(self, message: Message, params: Any) -> None:
+    def do_spawn(self, message: Message, _params: Any) -> None:
         """Leave a grandchild behind in a session of its own, which ignores SIGTERM."""
         script = "trap '' TERM HUP; echo $$; exec sleep 1000"
         child = subprocess.Popen(["setsid", "sh", "-c", script], stdout=subprocess.PIPE, stdin=subprocess.DEVNULL)

@@ -58,7 +58,7 @@ class Wire:
         self.lines.close()
         self.sock.close()
 
-    def send(self, method: str, **params: object) -> int:
+    def send(self, method: str, /, **params: object) -> int:
         self.count += 1
         self.write({"jsonrpc": "2.0", "id": self.count, "method": method, "params": params})
         return self.count
@@ -86,7 +86,7 @@ class Wire:
         result: Message = answer["result"]
         return result
 
-    def call(self, method: str, **params: object) -> Message:
+    def call(self, method: str, /, **params: object) -> Message:
         return self.answer(self.send(method, **params))
 
     def note(self, method: str = "") -> Message:
@@ -97,7 +97,7 @@ class Wire:
                 params: Message = message["params"]
                 return params
 
-    def refused(self, method: str, **params: object) -> Failed:
+    def refused(self, method: str, /, **params: object) -> Failed:
         """The error a call is answered with."""
         try:
             answer = self.call(method, **params)

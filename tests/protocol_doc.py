@@ -24,6 +24,7 @@ WORDS: dict[object, str] = {
     int: "integer",
     bool: "boolean",
     object: "anything",
+    typing.Any: "anything",
     msgspec.Raw: "string or integer",
     types.NoneType: "null",
     UnsetType: "absent",

@@ -27,6 +27,7 @@ from jobbroker.core.job import (
     SpawnFailed,
     Started,
     Stopped,
+    TurnEnded,
 )
 from jobclient.protocol.wire import LIVE, TERMINAL, Reason, Status, Stream
 from samples import snapshot
@@ -42,6 +43,7 @@ SAMPLES: dict[type[Event], Event] = {
     EndBegun: EndBegun("user"),
     Ended: Ended(3 << 8, NOW, 9_000, Stream(10, 1), Stream(20, 2)),
     Lost: Lost("its shim is gone", NOW),
+    TurnEnded: TurnEnded("failed", "backend_exit", "the backend is gone", NOW, 9_000, Stream(10, 1), Stream(20, 2)),
 }
 IGNORED, ILLEGAL, NOTED = "ignored", "illegal", "noted"
 EXPECTED: dict[tuple[str, type[Event]], str] = {
@@ -54,6 +56,7 @@ EXPECTED: dict[tuple[str, type[Event]], str] = {
     ("queued", EndBegun): NOTED,
     ("queued", Ended): ILLEGAL,
     ("queued", Lost): "failed",
+    ("queued", TurnEnded): "failed",
     ("running", Started): IGNORED,
     ("running", SpawnFailed): ILLEGAL,
     ("running", NeverRan): ILLEGAL,
@@ -63,6 +66,7 @@ EXPECTED: dict[tuple[str, type[Event]], str] = {
     ("running", EndBegun): NOTED,
     ("running", Ended): "failed",
     ("running", Lost): "failed",
+    ("running", TurnEnded): "failed",
     ("stopped", Started): IGNORED,
     ("stopped", SpawnFailed): ILLEGAL,
     ("stopped", NeverRan): ILLEGAL,
@@ -72,6 +76,7 @@ EXPECTED: dict[tuple[str, type[Event]], str] = {
     ("stopped", EndBegun): NOTED,
     ("stopped", Ended): "failed",
     ("stopped", Lost): "failed",
+    ("stopped", TurnEnded): ILLEGAL,
 }  # fmt: skip
 
 

@@ -78,8 +78,8 @@ def test_an_object_that_is_no_call_is_refused(message: bytes) -> None:
 @pytest.mark.parametrize(
     "message", [b'{"id":1,"result":null}', b'{"id":1,"error":{"code":1}}', b'{"result":1}', b'{"error":null}']
 )
-def test_a_response_nobody_asked_for_is_ignored(message: bytes) -> None:
-    assert decode(message) == Stray()
+def test_a_response_is_passed_on_as_it_came(message: bytes) -> None:
+    assert decode(message) == Response(message)
 
 
 @pytest.mark.parametrize("params", [b"{}", b"[]", b"null", b'"text"', b"3.0", b'{"a": [1, 2]}'])

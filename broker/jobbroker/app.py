@@ -128,7 +128,7 @@ async def _serve(setup: Setup, broker: Broker, notify: NotifySocket, places: Job
         await nursery.start(broker.run)
         nursery.start_soon(end_leftover, places)
         if setup.profile is not None:
-            broker.backend = _make_backend(setup, setup.profile, broker, places)
+            broker.backend = broker.turns.backend = _make_backend(setup, setup.profile, broker, places)
             await nursery.start(broker.backend.run)
         await nursery.start(_watch_signals, broker)
         nursery.start_soon(notify.run, broker.supervision.poked)  # before any record is read: no news is missed
@@ -156,7 +156,7 @@ def _make_backend(setup: Setup, profile: Profile, broker: Broker, places: JobDir
         directories=places,
         channels=broker.supervision.channels,
         around=setup.around,
-        turn_news=lambda _: None,
+        turn_news=broker.turns.hear,
         died=died,
     )
 
@@ -240,14 +240,18 @@ async def _leave(broker: Broker, listener: Listener, connections: set[Connection
     listener.close()
     if how.cancel_jobs:
         await _cancel_jobs(broker, how)
+    lost = [snapshot.job.id for snapshot in broker.table.all_live() if snapshot.job.kind == "turn"]
     if broker.backend is not None:
         broker.backend.fail_all()
+        with trio.move_on_after(FLUSH_SECONDS):
+            await broker.turns.settled()
     await _write_all(broker)
     notice = wire.BrokerShuttingDown(
         reason=how.reason,
         grace_ms=int(FLUSH_SECONDS * 1000),
         exit_code=how.exit.code if how.exit is not None else None,
         signal=how.exit.signal if how.exit is not None else None,
+        lost_jobs=lost,
         stderr_tail=how.exit.stderr_tail if how.exit is not None else "",
     )
     message = jsonrpc.encode_notification("notifications/broker/shuttingDown", notice)

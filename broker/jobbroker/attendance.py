@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
 import trio
 
@@ -24,6 +25,7 @@ class Attendance:
         claim: what its record says of the shim that claimed it (A).
         started: what its record says of its process (S).
         totals: what it has written so far.
+        turn: how to tell the backend that a turn is to end; None for what is no turn, or waits for a slot.
         asked: the reason and the grace of the end that was asked for; kept, since whoever was told may be killed.
     """
 
@@ -42,13 +44,14 @@ class Attendance:
         self.handovers = 0
         self.totals = Totals()
         self.asked: tuple[Reason, int] | None = None
+        self.turn: Callable[[Reason, int], None] | None = None
         self.delivered = False  # to whoever has the job now
         self.retrying = False
 
     @property
     def watched(self) -> bool:
-        """Whether somebody has the job: a shim, or we for want of one."""
-        return self.shim is not None or self._scope is not None
+        """Whether somebody has the job: a shim, the backend, or we for want of one."""
+        return self.shim is not None or self._scope is not None or self.turn is not None
 
     def watch(self, handle: int | None) -> tuple[int | None, trio.CancelScope]:
         """Begin to be watched through a pidfd; what the task that does it needs to know."""

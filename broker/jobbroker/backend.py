@@ -181,6 +181,11 @@ class Backend:
         return self._router.holder(method, params)
 
     @property
+    def clients(self) -> int:
+        """Connections that have spoken to it."""
+        return len(self._recipients)
+
+    @property
     def router(self) -> Router:
         """What is known of it, to be read."""
         return self._router

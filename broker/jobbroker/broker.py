@@ -39,6 +39,7 @@ from jobbroker.store import Store
 from jobbroker.supervision import Supervision
 from jobbroker.ties import Ties
 from jobbroker.totals import Totals
+from jobbroker.turns import TurnJobs
 from jobbroker.volatile import VolatileOutputs
 from jobbroker.waiting import WaitingRoom
 from jobclient.protocol import errors, wire
@@ -86,6 +87,7 @@ class Broker:
         leaving: why the broker ends, None while it does not; `left` is set with it.
         connections: clients connected.
         active: set, and replaced, whenever something happens that an idle broker would not see.
+        turns: the jobs that run on the backend.
         backend: the process all clients share, None if this instance fronts none.
         usage: how much disk all output takes.
         overfull: set when more may be kept than the settings want: ended jobs, or their output.
@@ -127,6 +129,7 @@ class Broker:
         self.active = trio.Event()
         self.overfull = trio.Event()
         self.backend: Backend | None = None
+        self.turns = TurnJobs(jobs, store, self.apply, self._is_live)
         self.troubles: list[str] = []
         self._ends = 0
         self._reconciled = False
@@ -139,6 +142,7 @@ class Broker:
             await self._nursery.start(self.supervision.run)
             await self._nursery.start(self.following.run)
             await self._nursery.start(self.events.feeds.run)
+            self._nursery.start_soon(self.turns.run)
             task_status.started()
             await self.admissions.run(self._accept, self.start_due)
 
@@ -175,7 +179,11 @@ class Broker:
         """
         if self.leaving is not None:
             raise errors.ShuttingDown("the broker is shutting down; ask again, the next one will take the job")
+        if params.kind == "turn" or params.method is not None:
+            params = self.turns.completed(params)
         found, created = self.admissions.admit(params, origin)
+        if created and isinstance(found, Admission) and found.snapshot.job.kind == "turn":
+            self.turns.admitted(found.snapshot.job)
         if created and params.on_disconnect == "cancel" and isinstance(found, Admission):
             self._ties.tie(found.snapshot.job.id, owner)
         return found, created
@@ -194,7 +202,11 @@ class Broker:
         if self.held:
             return
         for snapshot in self.table.next_to_start(self.settings.max_running):
-            self.supervision.start(snapshot.job.id)
+            attendance = self.supervision.get(snapshot.job.id)
+            if snapshot.job.kind == "turn" and attendance is not None:
+                self.turns.start(snapshot, attendance)
+            else:
+                self.supervision.start(snapshot.job.id)
 
     def _requeue(self, name: str) -> None:
         snapshot = self.table.get(name)
@@ -247,6 +259,7 @@ class Broker:
         if is_terminal(snapshot.job):
             self.table.release(snapshot)
             self._ties.untie(name)
+            self.turns.forget(snapshot.job)
             self.supervision.leave(name)
             self.volatile.end(name)
             self.following.end(name)
@@ -258,6 +271,9 @@ class Broker:
             if attendance is not None:
                 attendance.begun.set()
         self._announce(snapshot)
+
+    def _is_live(self, name: str) -> bool:
+        return self.supervision.get(name) is not None
 
     def _note_end(self, snapshot: Snapshot) -> None:
         """Pruning is done now and then, not at each end."""

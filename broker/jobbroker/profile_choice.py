@@ -27,12 +27,13 @@ def choose(asked: str, instance: str, settings: Settings) -> Profile | None:
         OSError: it cannot be kept.
     """
     path = Path(paths.config_path())
-    section = settings.backend
+    section = settings.backend.values if settings.backend is not None else None
+    text = settings.backend.text if settings.backend is not None else ""
     name = asked or _profile_in(section) or _kept(instance)
     if name == NONE or (not name and section is None):
         _keep(asked, instance)
         return None
-    where = Where(str(path), settings.text, ("instances", instance, "backend"))
+    where = Where(str(path), text, ("instances", instance, "backend"))
     profile = profile_files.load(name or "generic", path, section, where)
     _keep(asked, instance)
     return profile

@@ -86,7 +86,7 @@ def load(name: str, settings: Path, changes: Mapping[str, object] | None = None,
         near = difflib.get_close_matches(name, names, 1)
         hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(names)};"
         raise ProfileError(f"no profile {name!r}; {hint} your own go to {places(settings)[0]}")
-    document = _read(path)
+    document = read(path)
     check(document, Where(str(path), path.read_text(encoding="utf-8", errors="replace")))
     changed = in_place(changes or {})
     check(changed, where or Where("the settings"))
@@ -101,7 +101,12 @@ def in_place(section: Mapping[str, object]) -> Document:
     return {**found, "backend": {**_table(found.get("backend")), **process}} if process else found
 
 
-def _read(path: Path) -> Document:
+def read(path: Path) -> Document:
+    """A profile's file.
+
+    Raises:
+        ProfileError: it is none.
+    """
     import tomllib  # not at the top: few brokers have a backend
 
     try:

@@ -91,11 +91,31 @@ async def adopt(broker: Broker, live: list[Snapshot]) -> None:
         if snapshot.asked is not None:  # promised; the shim that had begun it needs no second word
             attendance.asked = (snapshot.asked, snapshot.asked_grace_ms)
             attendance.delivered = snapshot.ending is not None
-        broker.supervision.look(snapshot.job.id)
+        if snapshot.job.kind != "turn":
+            broker.supervision.look(snapshot.job.id)
+    await _end_turns(broker, live)
     await _end_the_tied(broker, live)
     broker.release()
     still = sum(is_live(snapshot.job) for snapshot in live)
     log.info("recovered: %d live jobs, %d ended meanwhile", still, len(live) - still)
+
+
+async def _end_turns(broker: Broker, live: list[Snapshot]) -> None:
+    """A turn ended with the backend it ran on, which ended with its broker. One that only waited waits on."""
+    lost = [snapshot for snapshot in live if snapshot.job.kind == "turn" and _has_begun(broker, snapshot)]
+    for snapshot in lost:
+        broker.turns.lose(snapshot)
+    await broker.turns.settled()
+
+
+def _has_begun(broker: Broker, snapshot: Snapshot) -> bool:
+    """Whether a turn may have begun: its record says so before its request is sent."""
+    if snapshot.job.status != "queued":
+        return True
+    try:
+        return bool(broker.jobs.read(snapshot.job.id).lines)
+    except (OSError, record.DamagedRecord):
+        return True
 
 
 async def _end_the_tied(broker: Broker, live: list[Snapshot]) -> None:

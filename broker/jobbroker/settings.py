@@ -27,6 +27,13 @@ class SettingsError(JobBrokerError):
     """The settings file cannot be read; the text names file and line."""
 
 
+class BackendSection(Struct, frozen=True):
+    """What the settings say of a backend, and the text of the file, to say in which line."""
+
+    values: Toml
+    text: str
+
+
 class Settings(Struct, frozen=True, kw_only=True):
     """The limits of an instance. Times are milliseconds, sizes bytes.
 
@@ -35,6 +42,7 @@ class Settings(Struct, frozen=True, kw_only=True):
         max_output: output kept of each job.
         max_total_output: output kept of all jobs, 0 for any amount; the oldest ended ones give theirs up.
         timeout_ms: time limit of a command that asks for none, 0 for none.
+        turn_timeout_ms: time limit of a turn that asks for none, 0 for none.
         grace_ms: time between SIGTERM and SIGKILL.
         keep_jobs: ended jobs kept.
         keep_for_ms: how long ended jobs are kept, 0 for ever.
@@ -43,14 +51,14 @@ class Settings(Struct, frozen=True, kw_only=True):
         max_log_size: size at which the broker's own log begins anew.
         agents: how each agent is run, by name.
         warnings: what was wrong with the settings, each a sentence.
-        backend: what the section of the instance's backend says, None if there is none.
-        text: of the file, for whoever has to say in which line something is.
+        backend: the section of the instance's backend, None if there is none.
     """
 
     max_running: int
     max_output: int = 100 * _MIB
     max_total_output: int = 2048 * _MIB
     timeout_ms: int = 0
+    turn_timeout_ms: int = 30 * _MINUTE
     grace_ms: int = 5000
     keep_jobs: int = 10_000
     keep_for_ms: int = 0
@@ -59,8 +67,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     max_log_size: int = 10 * _MIB
     agents: Mapping[str, Template] = field(default_factory=lambda: BUILT_IN)
     warnings: tuple[str, ...] = ()
-    backend: Toml | None = None
-    text: str = ""
+    backend: BackendSection | None = None
 
 
 # key in [limits]: field of Settings, environment variable, how a value is read
@@ -69,6 +76,7 @@ _LIMITS: dict[str, tuple[str, str, Callable[[object], int]]] = {
     "maxOutput": ("max_output", "JOBBROKER_MAX_OUTPUT", size),
     "maxTotalOutput": ("max_total_output", "JOBBROKER_MAX_TOTAL_OUTPUT", size),
     "timeout": ("timeout_ms", "JOBBROKER_TIMEOUT", duration),
+    "turnTimeout": ("turn_timeout_ms", "JOBBROKER_TURN_TIMEOUT", duration),
     "grace": ("grace_ms", "JOBBROKER_GRACE", duration),
     "keepJobs": ("keep_jobs", "JOBBROKER_KEEP_JOBS", count),
     "keepFor": ("keep_for_ms", "JOBBROKER_KEEP_FOR", duration),
@@ -119,9 +127,11 @@ def parse(
         if environ.get(variable):
             _take(found, name, take(read, environ[variable], variable, warnings))
     templates = agents.read(layers, source, warnings)
-    backend = section(own, "backend", source, warnings, f"instances.{instance}.") if "backend" in own else None
+    backend = None
+    if "backend" in own:
+        backend = BackendSection(section(own, "backend", source, warnings, f"instances.{instance}."), text or "")
     limited = msgspec.convert(found, Settings)
-    more = {"agents": templates, "warnings": tuple(warnings), "backend": backend, "text": text or ""}
+    more = {"agents": templates, "warnings": tuple(warnings), "backend": backend}
     return msgspec.structs.replace(limited, **more)
 
 

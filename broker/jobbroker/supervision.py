@@ -346,7 +346,10 @@ class Supervision:
         if attendance.asked is None or attendance.delivered:
             return
         reason, grace_ms = attendance.asked
-        if attendance.orphan is not None:
+        if attendance.turn is not None:
+            attendance.turn(reason, grace_ms)
+            attendance.delivered = True
+        elif attendance.orphan is not None:
             attendance.orphan.ask(reason, grace_ms)
             attendance.delivered = True
         elif attendance.claim is not None:

@@ -40,6 +40,7 @@ class Job(TypedDict):
     labels: dict[str, str]
     agent: str | None
     prompt: str | None
+    method: str | None
     origin: Origin | None
     reason: str | None
     exitCode: int | None

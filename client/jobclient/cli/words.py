@@ -70,7 +70,9 @@ def state_cell(job: Job, *, glyphs: bool, unicode: bool) -> Cell:
 
 def command(job: Job) -> str:
     """The command as one would type it; of an agent its name and the beginning of its prompt, on one line."""
-    prompt = job.get("prompt")
+    prompt, method = job.get("prompt"), job.get("method")
+    if method is not None:
+        return escape(method)
     if prompt is None:
         return " ".join(quote(untext(word)) for word in job["argv"])
     begun = " ".join(prompt[: 2 * _PROMPT].split())

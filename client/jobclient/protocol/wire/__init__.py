@@ -5,6 +5,33 @@ refused, lest a client believe in an option this broker does not have; of result
 """
 
 from jobclient.protocol import PROTOCOL_VERSION as PROTOCOL_VERSION
+from jobclient.protocol.wire.backend import (
+    Backend as Backend,
+)
+from jobclient.protocol.wire.backend import (
+    BackendExit as BackendExit,
+)
+from jobclient.protocol.wire.backend import (
+    BackendProfile as BackendProfile,
+)
+from jobclient.protocol.wire.backend import (
+    BackendProfiles as BackendProfiles,
+)
+from jobclient.protocol.wire.backend import (
+    BackendProfilesParams as BackendProfilesParams,
+)
+from jobclient.protocol.wire.backend import (
+    BackendRequestParams as BackendRequestParams,
+)
+from jobclient.protocol.wire.backend import (
+    BackendResult as BackendResult,
+)
+from jobclient.protocol.wire.backend import (
+    BackendState as BackendState,
+)
+from jobclient.protocol.wire.backend import (
+    BackendStatus as BackendStatus,
+)
 from jobclient.protocol.wire.broker import (
     BrokerStatus as BrokerStatus,
 )
@@ -73,6 +100,9 @@ from jobclient.protocol.wire.job import (
 )
 from jobclient.protocol.wire.job import (
     Job as Job,
+)
+from jobclient.protocol.wire.job import (
+    JsonParams as JsonParams,
 )
 from jobclient.protocol.wire.job import (
     Kind as Kind,

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Literal
 
-from jobclient.protocol.wire.job import Amount, Job, ResourceLimit, Text
+from jobclient.protocol.wire.job import Amount, Job, JsonParams, ResourceLimit, Text
 from jobclient.protocol.wire.message import Params, Result
 
 
 class StartParams(Params):
-    """`job/start`. Needed is `argv`, or `agent` and `prompt`; the rest has defaults of the broker's own.
+    """`job/start`. Needed is `argv`, or `agent` and `prompt`, or `method`; the rest has defaults of the broker's own.
 
     `env` is an object, or a list of `NAME=value` where a name or value may not be UTF-8. `rlimits` are soft limits by
     name (`NOFILE`), -1 for none. `merged` writes both streams through one pipe, in exact order. `max_output` bytes are
@@ -20,6 +20,8 @@ class StartParams(Params):
     argv: list[Text] | None = None
     agent: str | None = None
     prompt: str | None = None
+    method: str | None = None
+    params: JsonParams | None = None
     kind: str | None = None
     cwd: Text | None = None
     env: dict[str, Text] | list[Text] | None = None
