@@ -16,16 +16,17 @@ BROKER = (
     ),
     # 2: the daemon's tools, one thing of the system or of the protocol each
     (
-        "agents", "answers", "backend_process", "channels", "commandline", "descriptors", "events", "feeds", "following", "givenup",
-        "history", "holding", "jobdir", "leftover", "lines", "listener", "lock", "log", "notify", "orphan", "outbox", "output",
+        "agents", "answers", "backend_process", "channels", "commandline", "descriptors", "events", "feeds",
+        "following", "givenup", "history", "holding", "jobdir", "leftover", "lines", "listener", "lock", "log",
+        "notify", "orphan", "outbox", "output",
         "plainfile", "processes", "profile_choice", "profile_files", "requests", "rows", "schema", "settings", "stdio",
         "store", "systemd", "totals", "unfinished",
         "values", "volatile", "waiting",
     ),
     # 3: the jobs
     (
-        "admission", "attendance", "backend", "broker", "budget", "ending", "recovery", "removal", "signalling", "supervision",
-        "ties", "turns",
+        "admission", "attendance", "backend", "broker", "budget", "ending", "recovery", "removal", "signalling",
+        "supervision", "ties", "turns",
     ),
     # 4: one module per namespace of the protocol
     ("methods", "methods.*"),

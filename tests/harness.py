@@ -42,7 +42,11 @@ class Wire:
     def __init__(self, path: str) -> None:
         self.sock = socket.socket(socket.AF_UNIX)
         self.sock.settimeout(PATIENCE)
-        self.sock.connect(path)
+        try:
+            self.sock.connect(path)
+        except OSError:
+            self.sock.close()
+            raise
         self.lines = self.sock.makefile("rb")
         self.count = 0
         self.notes: list[Message] = []
@@ -176,7 +180,7 @@ class Home:
                 start_new_session=True,
             )
 
-    def start(self) -> int:
+    def start(self, *flags: str) -> int:
         """Start a broker and wait until it says that it is ready; its pid."""
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ready:
             ready.bind("")  # an abstract name of the kernel's choice
@@ -184,7 +188,7 @@ class Home:
             name: bytes = ready.getsockname()
             self.environ["NOTIFY_SOCKET"] = "@" + name[1:].decode()
             try:
-                self.process = self.spawn()
+                self.process = self.spawn(*flags)
                 said = ready.recv(100)
             finally:
                 del self.environ["NOTIFY_SOCKET"]

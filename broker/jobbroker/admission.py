@@ -106,6 +106,10 @@ class Admissions:
         self._arrived.set()
         return admission, True
 
+    def has_key(self, key: str | None) -> bool:
+        """Whether there is a job with that idempotency key."""
+        return key is not None and bool(key in self._by_key or self._table.by_key(key) or self._store.rows.by_key(key))
+
     def _find_key(self, params: wire.StartParams, key: str) -> Admission | Snapshot | None:
         admission = self._by_key.get(key)
         known = admission.snapshot if admission is not None else self._table.by_key(key) or self._store.rows.by_key(key)

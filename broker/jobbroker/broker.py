@@ -181,6 +181,8 @@ class Broker:
             raise errors.ShuttingDown("the broker is shutting down; ask again, the next one will take the job")
         if params.kind == "turn" or params.method is not None:
             params = self.turns.completed(params)
+            if not self.admissions.has_key(params.idempotency_key):
+                self.turns.check_free(params)
         found, created = self.admissions.admit(params, origin)
         if created and isinstance(found, Admission) and found.snapshot.job.kind == "turn":
             self.turns.admitted(found.snapshot.job)

@@ -63,7 +63,7 @@ class Connection:
         self._unfinished = Unfinished()
         self._slice_end = 0.0
         self._holding = Holding(self._outbox.post)
-        self._passage = None if broker.backend is None else Passage(broker.backend, self._deliver)
+        self._passage = None if broker.backend is None else Passage(broker.backend, self._deliver, self._introduce)
         self._nursery: trio.Nursery
 
     async def run(self) -> None:
@@ -199,6 +199,9 @@ class Connection:
             self._begin_slice()
 
     # --- answering --------------------------------------------------------------------------------------------------
+
+    def _introduce(self, name: str) -> None:
+        self.name = name
 
     def _deliver(self, message: bytes, lossy: bool) -> None:
         """What the backend has for this client; what may be lost, is, rather than that the client is."""

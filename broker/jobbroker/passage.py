@@ -7,25 +7,29 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import msgspec
 import trio
 
 from jobbroker.backend import Backend
 from jobbroker.methods import METHODS
-from jobclient.protocol import jsonrpc
+from jobclient.protocol import errors, jsonrpc, wire
 
 OURS = frozenset(("broker", "job", "events", "timed", "backend"))
 """The namespaces of the broker; methods in them never reach a backend."""
 SESSION = frozenset(("shutdown", "exit", "initialize", "initialized"))
 """What belongs to a connection, and not to what is behind it."""
 CANCEL = "$/cancelRequest"
+_INTRODUCTION = msgspec.json.Decoder(wire.InitializeParams)
 
 
 class Passage:
     """Between one connection and the backend."""
 
-    def __init__(self, backend: Backend, send: Callable[[bytes, bool], None]) -> None:
+    def __init__(self, backend: Backend, send: Callable[[bytes, bool], None], introduce: Callable[[str], None]) -> None:
+        """Send with `send` what the backend has for the client; `introduce` takes the name it gives itself."""
         self._backend = backend
         self._send = send
+        self._introduce = introduce
         self._client: int | None = None
         self._answered = trio.Event()
 
@@ -33,6 +37,7 @@ class Passage:
         """Pass a call on, if it is for the backend; whether it was."""
         match call:
             case jsonrpc.Request(identity, method, params) if self._is_theirs(method):
+                self._note_name(method, params)
                 self._backend.request(self._number(), identity, method, params)
             case jsonrpc.Notification(method, params) if self._is_theirs(method):
                 self._backend.notification(self._number(), method, params)
@@ -53,6 +58,18 @@ class Passage:
         if handshake is not None and method in (handshake.request, handshake.notify):
             return True
         return not (method in METHODS or method in SESSION or method == CANCEL or method.partition("/")[0] in OURS)
+
+    def _note_name(self, method: str, params: bytes) -> None:
+        """The backend's handshake has the client's name where ours has it, or nowhere."""
+        handshake = self._backend.profile.handshake
+        if handshake is None or method != handshake.request:
+            return
+        try:
+            info = jsonrpc.decode_params(params, _INTRODUCTION).client_info
+        except errors.InvalidParams:
+            return
+        if info is not None and info.name:
+            self._introduce(info.name)
 
     def _number(self) -> int:
         if self._client is None:

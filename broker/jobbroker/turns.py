@@ -68,23 +68,30 @@ class TurnJobs:
     # --- the way in -------------------------------------------------------------------------------------------------
 
     def completed(self, params: wire.StartParams) -> wire.StartParams:
-        """What a profile says of a turn that its request does not say; and whether it may begin at all.
+        """What a profile says of a turn that its request does not say.
 
         Raises:
             InvalidParams: there is no backend.
-            Busy: another turn is at what only one may be at.
         """
         rule = self._rule(params.method)
-        key = exclusive_key(rule, dict(variables(rule, "params", _json(params.params))))
-        holder = self._exclusive.get(key or "")
-        if holder is not None and self._live(holder):
-            raise errors.Busy(f"{holder} is at it; wait for it or cancel it", {"job": holder})
         timeout = params.timeout_ms
         if timeout is None and rule.timeout is not None:
             timeout = int(rule.timeout * 1000)
         idle = int(rule.idle_timeout * 1000) if params.idle_timeout_ms is None else params.idle_timeout_ms
         tied = params.on_disconnect or ("cancel" if rule.on_disconnect == "cancel" else None)
         return msgspec.structs.replace(params, timeout_ms=timeout, idle_timeout_ms=idle, on_disconnect=tied)
+
+    def check_free(self, params: wire.StartParams) -> None:
+        """See that no turn is at what only one may be at.
+
+        Raises:
+            Busy: one is.
+        """
+        rule = self._rule(params.method)
+        key = exclusive_key(rule, dict(variables(rule, "params", _json(params.params))))
+        holder = self._exclusive.get(key or "")
+        if holder is not None and self._live(holder):
+            raise errors.Busy(f"{holder} is at it; wait for it or cancel it", {"job": holder})
 
     def admitted(self, job: wire.Job) -> None:
         """A turn is on its way into the store: from now on it holds what only one may."""

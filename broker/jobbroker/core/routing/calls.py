@@ -49,7 +49,12 @@ class Call:
 
 
 class Calls:
-    """All requests that are not answered yet."""
+    """All requests that are not answered yet.
+
+    Attributes:
+        waiting: those the backend takes when it has answered others.
+        sent: how many it works on; a probe is no work.
+    """
 
     def __init__(self) -> None:
         self._calls: dict[int, Call] = {}
@@ -109,13 +114,13 @@ class Calls:
         """The backend has it now."""
         call.sent = True
         call.message = b""
-        self.sent += 1
+        self.sent += call.purpose != "probe"
 
     def drop(self, call: Call) -> list[tuple[Client, int | str]]:
         """It is answered, or given up; who waited for it."""
         del self._calls[call.bid]
         if call.sent:
-            self.sent -= 1
+            self.sent -= call.purpose != "probe"
         elif call in self.waiting:
             self.waiting.remove(call)
         asked = list(call.asked)

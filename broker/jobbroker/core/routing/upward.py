@@ -5,7 +5,7 @@ from __future__ import annotations
 from jobbroker.core.dotted import ABSENT, Absent, find, put
 from jobbroker.core.routing.calls import FOREVER, Call
 from jobbroker.core.routing.desk import Desk, body, farewell
-from jobbroker.core.routing.effects import Client
+from jobbroker.core.routing.effects import Client, ToClient
 from jobbroker.core.routing.messages import read_identity, read_params
 from jobclient.protocol import errors
 from jobclient.protocol.errors import RemoteError
@@ -24,21 +24,17 @@ class Upward:
 
     # --- requests ---------------------------------------------------------------------------------------------------
 
-    def request(self, client: Client, raw: bytes, method: str, params: bytes, now: float) -> bytes:
-        """A client asks.
-
-        Returns:
-            The answer, if it could not even be told by which id; nothing as a rule.
-        """
+    def request(self, client: Client, raw: bytes, method: str, params: bytes, now: float) -> None:
+        """A client asks."""
         try:
             identity = read_identity(raw)
         except RemoteError as exc:
-            return encode_error(raw, exc)
+            self._desk.effects.append(ToClient(client, encode_error(raw, exc)))
+            return
         try:
             self._admit(client, identity, method, read_params(params), now)
         except RemoteError as exc:
             self._desk.refuse(client, identity, exc)
-        return b""
 
     def _admit(self, client: Client, identity: int | str, method: str, params: Json, now: float) -> None:
         desk, rules = self._desk, self._desk.profile.client_methods
@@ -188,9 +184,13 @@ class Upward:
         if answered:
             desk.refuse(client, identity, errors.RequestCancelled("the request was cancelled"))
         if sole:
-            desk.tokens.answered(call.bid)
-            if not call.sent:
-                desk.drop_call(call)
+            self._leave(call)
+
+    def _leave(self, call: Call) -> None:
+        """Nobody wants the answer any more. It takes up room for as long as the backend is at it, if room is scarce."""
+        self._desk.tokens.answered(call.bid)
+        if not call.sent or not self._desk.profile.backend.concurrency:
+            self._desk.drop_call(call)
 
     # --- comings and goings -----------------------------------------------------------------------------------------
 
@@ -205,10 +205,9 @@ class Upward:
             desk.calls.forget_asker(call, client, identity)
             if call.asked or call.purpose != "client":
                 continue
-            if not call.sent:
-                desk.drop_call(call)
-            elif call.counted is None:
+            if call.counted is None:
                 desk.cancel_upstream(call)
+                self._leave(call)
         desk.tokens.drop(client)
         self._say_farewell(client, now)
 
