@@ -18,8 +18,8 @@ BROKER = (
     (
         "agents", "answers", "channels", "commandline", "descriptors", "events", "feeds", "following", "history",
         "holding", "jobdir", "lines", "listener", "lock", "log", "notify", "orphan", "outbox", "output", "processes",
-        "requests", "rows", "schema", "settings", "store", "systemd", "totals", "unfinished", "values", "volatile",
-        "waiting",
+        "pattern", "requests", "rows", "schema", "searching", "settings", "store", "systemd", "totals", "unfinished",
+        "values", "volatile", "waiting",
     ),
     # 3: the jobs
     ("admission", "attendance", "broker", "ending", "recovery", "removal", "signalling", "supervision", "ties"),

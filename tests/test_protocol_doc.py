@@ -9,7 +9,8 @@ import msgspec
 import pytest
 from msgspec import Struct
 
-from jobbroker import connection, requests
+from jobbroker import connection, pattern, requests
+from jobbroker.core import blocks
 from jobbroker.methods import METHODS, output, pages
 from jobclient.protocol import framing, jsonrpc, wire
 from jobclient.protocol.errors import BY_CODE, from_wire, to_wire
@@ -51,6 +52,8 @@ TYPES: dict[str, type[Struct]] = {
     "stream": wire.Stream,
     "origin": wire.Origin,
     "filter": wire.Filter,
+    "untilOutput": wire.UntilOutput,
+    "outputMatch": wire.OutputMatch,
     "jobResult": wire.JobResult,
     "limits": wire.Limits,
     "places": wire.Places,
@@ -66,6 +69,8 @@ LIMITS = [
     output.RESULT,
     requests.MAX_NAME,
     requests.MAX_LABELS,
+    pattern.MAX_PATTERN,
+    blocks.MAX_LINE,
 ]
 SECTIONS = dict(sections(DOCUMENT))
 

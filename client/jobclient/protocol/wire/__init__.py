@@ -132,10 +132,16 @@ from jobclient.protocol.wire.look import (
     Output as Output,
 )
 from jobclient.protocol.wire.look import (
+    OutputMatch as OutputMatch,
+)
+from jobclient.protocol.wire.look import (
     OutputParams as OutputParams,
 )
 from jobclient.protocol.wire.look import (
     ResultResult as ResultResult,
+)
+from jobclient.protocol.wire.look import (
+    UntilOutput as UntilOutput,
 )
 from jobclient.protocol.wire.look import (
     Waited as Waited,
