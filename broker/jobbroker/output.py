@@ -21,13 +21,15 @@ BLOCK = 256 * ENTRY
 """How much of an index is read at once."""
 MAX_TAIL = 16 * 1024 * 1024
 """How far back the last lines are searched for."""
+MAX_MARKS = 4096
+"""Ranges in a piece whose times are wanted: where each is a byte, their times would be more than a message may hold."""
 
 
 class Piece(Struct, frozen=True):
     """Bytes of one stream from `start`; the reader goes on at `next`; `dropped` bytes before `start` were not kept.
 
     The last `run` bytes of the data lie side by side in the file and end at `end`; beyond it, up to `next`, there is
-    nothing of this stream.
+    nothing of this stream. `marks` has the ranges the data is made of: place in the data, microseconds, kind.
     """
 
     data: bytes
@@ -36,6 +38,7 @@ class Piece(Struct, frozen=True):
     dropped: int
     end: int
     run: int
+    marks: list[tuple[int, int, int]]
 
 
 class OutputReader:
@@ -63,6 +66,7 @@ class OutputReader:
         data = bytearray()
         first = at = end = start
         dropped = run = 0
+        marks: list[tuple[int, int, int]] = []
         for piece in self._ranges(start):
             begin = max(piece.start, start)
             if not piece.belongs_to(stream):
@@ -75,14 +79,15 @@ class OutputReader:
             else:
                 if not data:
                     first = begin
+                marks.append((len(data), piece.time, piece.kind))
                 want = min(piece.end - begin, limit - len(data))
                 got = os.pread(self._output, want, begin)
                 data += got
                 run = run + len(got) if end == begin else len(got)
                 at = end = begin + len(got)
-                if len(data) >= limit or len(got) < want:
+                if len(data) >= limit or len(got) < want or len(marks) == MAX_MARKS:
                     break
-        return Piece(bytes(data), first if data else at, at, dropped, end, run)
+        return Piece(bytes(data), first if data else at, at, dropped, end, run, marks)
 
     def tail(self, stream: StreamName, lines: int) -> int:
         """Where the last `lines` lines of a stream begin; a last line without its newline counts."""
