@@ -16,9 +16,9 @@ BROKER = (
     ),
     # 2: the daemon's tools, one thing of the system or of the protocol each
     (
-        "agents", "answers", "channels", "commandline", "descriptors", "events", "following", "history", "holding",
-        "jobdir", "lines", "listener", "lock", "log", "notify", "orphan", "outbox", "output", "processes", "requests",
-        "rows", "schema", "settings", "store", "systemd", "totals", "unfinished", "values", "volatile",
+        "agents", "answers", "channels", "commandline", "descriptors", "events", "feeds", "following", "history",
+        "holding", "jobdir", "lines", "listener", "lock", "log", "notify", "orphan", "outbox", "output", "processes",
+        "requests", "rows", "schema", "settings", "store", "systemd", "totals", "unfinished", "values", "volatile",
         "waiting",
     ),
     # 3: the jobs

@@ -39,6 +39,7 @@ RESULTS: dict[str, type[Struct] | None] = {
 NOTIFICATIONS: dict[str, type[Struct] | None] = {
     "notifications/job/updated": wire.JobUpdated,
     "notifications/job/removed": wire.JobRemoved,
+    "notifications/job/output": wire.JobOutput,
     "notifications/broker/shuttingDown": wire.BrokerShuttingDown,
     "initialized": None,
     "exit": None,

@@ -108,6 +108,10 @@ GOLDEN: list[tuple[type[Result], str]] = [
     (wire.Removed, '{"removed":["k3x9qz"]}'),
     (wire.Subscribed, f'{{"cursor":"a.1","jobs":[{QUEUED}],"removed":["k3x9qz"],"reset":false,"next":"12"}}'),
     (wire.JobUpdated, f'{{"job":{QUEUED},"cursor":"a.1"}}'),
+    (
+        wire.JobOutput,
+        '{"id":"k3x9qz","stream":"stderr","start":"3","next":"5","data":"aGk=","encoding":"base64","dropped":7}',
+    ),
     (wire.JobRemoved, '{"id":"k3x9qz","cursor":"a.2"}'),
     (
         wire.BrokerShuttingDown,

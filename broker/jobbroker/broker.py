@@ -23,6 +23,7 @@ from jobbroker.core.record import DamagedRecord
 from jobbroker.core.table import Table
 from jobbroker.ending import Endings
 from jobbroker.events import Events
+from jobbroker.feeds import Feeds
 from jobbroker.following import Following
 from jobbroker.history import History
 from jobbroker.jobdir import JobDirectories
@@ -94,9 +95,14 @@ class Broker:
         self.store = store
         self.jobs = jobs
         self.table = table
+<<<<<<< HEAD
+        self.following = Following(jobs.output_size)
+        self.events = Events(about.epoch, Changes(store.rev), Feeds(jobs, self.following))
+=======
         self.events = Events(about.epoch, Changes(store.rev))
         self.volatile = VolatileOutputs()
         self.following = Following(self._output_size)
+>>>>>>> main
         self.history = History(store.rows)
         self.waiting = WaitingRoom()
         self.supervision = Supervision(jobs, self.volatile, self.apply, self._requeue)
@@ -120,6 +126,7 @@ class Broker:
         async with trio.open_nursery() as self._nursery:
             await self._nursery.start(self.supervision.run)
             await self._nursery.start(self.following.run)
+            await self._nursery.start(self.events.feeds.run)
             task_status.started()
             await self.admissions.run(self._accept, self.start_due)
 

@@ -40,6 +40,10 @@ class Piece(Struct, frozen=True):
     run: int
     marks: list[tuple[int, int, int]]
 
+    def after(self, taken: int) -> int:
+        """Where the reader goes on if it takes only so many bytes: all but a few of the last `run`."""
+        return self.next if taken == len(self.data) else self.end - (len(self.data) - taken)
+
 
 class OutputReader:
     """The output of one job as it is now; more may come while it is read."""
@@ -88,6 +92,16 @@ class OutputReader:
                 if len(data) >= limit or len(got) < want or len(marks) == MAX_MARKS:
                     break
         return Piece(bytes(data), first if data else at, at, dropped, end, run, marks)
+
+    def amount(self, stream: StreamName, start: int, end: int) -> int:
+        """How many bytes a stream has from `start` to `end`, those that were not kept among them."""
+        found = 0
+        for piece in self._ranges(start):
+            if piece.start >= end:
+                break
+            if piece.belongs_to(stream):
+                found += min(piece.end, end) - max(piece.start, start)
+        return found
 
     def tail(self, stream: StreamName, lines: int) -> int:
         """Where the last `lines` lines of a stream begin; a last line without its newline counts."""

@@ -34,12 +34,13 @@ class Reset(msgspec.Struct, frozen=True):
     cursor: str
 
 
-Event = wire.JobUpdated | wire.JobRemoved | wire.BrokerShuttingDown | Reset
+Event = wire.JobUpdated | wire.JobRemoved | wire.JobOutput | wire.BrokerShuttingDown | Reset
 """What `Client.events` yields."""
 
 _EVENTS: dict[str, type[Event]] = {
     watch.UPDATED: wire.JobUpdated,
     watch.REMOVED: wire.JobRemoved,
+    watch.OUTPUT: wire.JobOutput,
     watch.RESET: Reset,
     FAREWELL: wire.BrokerShuttingDown,
 }
@@ -220,7 +221,9 @@ class Client:
                 return
             start = piece.next
 
-    def events(self, jobs: wire.Filter | None = None, *, since: str | None = None) -> Iterator[Event]:
+    def events(
+        self, jobs: wire.Filter | None = None, *, output: bool = False, since: str | None = None
+    ) -> Iterator[Event]:
         """Every change of jobs, by a connection of its own: first the live jobs as they are, at last the farewell.
 
         Ends after `BrokerShuttingDown`. A broker that dies without a word is replaced. What its successor does not know
@@ -228,12 +231,13 @@ class Client:
 
         Args:
             jobs: which jobs; all by default.
+            output: whether what they write comes as well, from now on.
             since: the `cursor` of an event, to begin with what has changed since instead.
         """
         instance, timeout, autospawn = self._options
         wanted = None if jobs is None else msgspec.to_builtins(jobs)
         with Link(instance, timeout=timeout, autospawn=autospawn) as link:
-            for message in watch.Watch(link, wanted, since=since).messages():
+            for message in watch.Watch(link, wanted, since=since, output=output).messages():
                 kind = _EVENTS.get(message["method"])
                 if kind is not None:
                     yield _convert(message["params"], kind)

@@ -81,7 +81,7 @@ def _piece(reader: OutputReader, wanted: _Wanted, *, over: bool) -> wire.Output:
     piece = reader.read(wanted.stream, wanted.start, wanted.limit)
     at_end = over and piece.next >= reader.size
     text, encoding, taken = as_text(piece.data, 0 if at_end else piece.run)
-    following = piece.next if taken == len(piece.data) else piece.end - (len(piece.data) - taken)
+    following = piece.after(taken)
     return wire.Output(
         data=text,
         encoding=encoding,

@@ -39,6 +39,9 @@ from jobclient.protocol.wire.events import (
     BrokerShuttingDown as BrokerShuttingDown,
 )
 from jobclient.protocol.wire.events import (
+    JobOutput as JobOutput,
+)
+from jobclient.protocol.wire.events import (
     JobRemoved as JobRemoved,
 )
 from jobclient.protocol.wire.events import (
@@ -73,6 +76,9 @@ from jobclient.protocol.wire.job import (
 )
 from jobclient.protocol.wire.job import (
     Kind as Kind,
+)
+from jobclient.protocol.wire.job import (
+    OneStream as OneStream,
 )
 from jobclient.protocol.wire.job import (
     Origin as Origin,
