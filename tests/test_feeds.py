@@ -136,8 +136,8 @@ def test_much_comes_in_pieces_and_can_be_completed(client: Wire, subscriber: Wir
         assert got.strip(letter) == b""
         assert len(got) + sum(piece["dropped"] for piece in mine) == 6 * MIB
         assert all(len(piece["data"]) <= 64 * 1024 for piece in mine)
-    last = next(piece for piece in pieces if piece["dropped"])
-    assert client.call("job/output", id=job, stream=last["stream"], **{"from": "0"})["dropped"] == 0
+        whole = client.call("job/output", id=job, stream=stream, limit=MIB)
+        assert (whole["dropped"], whole["data"]) == (0, letter.decode() * MIB)
 
 
 def test_a_client_that_does_not_read_costs_the_others_nothing(new_home: Callable[..., Home]) -> None:
@@ -176,3 +176,10 @@ def test_nobody_wakes_up_for_a_job_that_nobody_follows_any_more(home: Home) -> N
         return int(status.read_text().partition("voluntary_ctxt_switches:")[2].split()[0]) - before <= 4
 
     eventually(is_quiet, "nobody looks at it")
+
+
+def test_output_that_is_in_memory_only_is_pushed_too(client: Wire, subscriber: Wire) -> None:
+    for _ in range(5):
+        job = client.shell("echo one; echo two >&2", persist=False)["id"]
+        pieces, _ = until_end(subscriber, job)
+        assert (data(pieces), data(pieces, "stderr")) == (b"one\n", b"two\n")

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from msgspec import Struct
 
-from jobbroker import connection, requests
+from jobbroker import commandline, connection, requests
 from jobbroker.methods import METHODS, output, pages
 from jobclient.protocol import framing, jsonrpc, wire
 from jobclient.protocol.errors import BY_CODE, from_wire, to_wire
@@ -65,6 +65,7 @@ LIMITS = [
     pages.MAX_PAGE,
     output.MAX_PIECE,
     output.RESULT,
+    commandline.MAX_PROMPT,
     requests.MAX_NAME,
     requests.MAX_LABELS,
 ]

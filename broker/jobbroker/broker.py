@@ -95,14 +95,10 @@ class Broker:
         self.store = store
         self.jobs = jobs
         self.table = table
-<<<<<<< HEAD
-        self.following = Following(jobs.output_size)
-        self.events = Events(about.epoch, Changes(store.rev), Feeds(jobs, self.following))
-=======
-        self.events = Events(about.epoch, Changes(store.rev))
         self.volatile = VolatileOutputs()
         self.following = Following(self._output_size)
->>>>>>> main
+        feeds = Feeds(self.opened_output, self._output_size, self.following)
+        self.events = Events(about.epoch, Changes(store.rev), feeds)
         self.history = History(store.rows)
         self.waiting = WaitingRoom()
         self.supervision = Supervision(jobs, self.volatile, self.apply, self._requeue)

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterable, Iterator
-from typing import Protocol
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
+from typing import Protocol, TypeAlias
 
 import msgspec
 import trio
@@ -17,10 +18,12 @@ import trio
 from jobbroker.core.job import Snapshot
 from jobbroker.core.table import Matches
 from jobbroker.following import Following, Interest
-from jobbroker.jobdir import JobDirectories
-from jobbroker.output import OutputReader, as_text, opened_output
+from jobbroker.output import OutputReader, as_text
 from jobclient.protocol import jsonrpc, wire
+from jobclient.protocol.errors import ResultUnavailable
 
+Opened: TypeAlias = Callable[[wire.Job], AbstractContextManager[OutputReader]]
+"""Opens what a job wrote, for as long as nobody else has a turn; raises OSError or ResultUnavailable."""
 OUTPUT = "notifications/job/output"
 PIECE = 64 * 1024
 """Bytes of output in one notification (editors.md S05)."""
@@ -52,12 +55,13 @@ class _Feed:
         missed: of each subscriber and stream, the bytes right before that which did not reach him.
     """
 
-    __slots__ = ("interest", "lost", "missed", "name", "places")
+    __slots__ = ("interest", "job", "lost", "missed", "name", "places")
 
     interest: Interest
 
     def __init__(self, job: wire.Job, place: int) -> None:
         streams: tuple[wire.OneStream, ...] = ("stdout",) if job.merged else ("stdout", "stderr")
+        self.job = job
         self.name = job.id
         self.places = dict.fromkeys(streams, place)
         self.lost = dict.fromkeys(streams, 0)
@@ -147,8 +151,10 @@ def _is_begun(data: bytes) -> bool:
 class Feeds:
     """All live jobs whose output is sent to somebody."""
 
-    def __init__(self, jobs: JobDirectories, following: Following) -> None:
-        self._jobs = jobs
+    def __init__(self, opened: Opened, size_of: Callable[[str], int], following: Following) -> None:
+        """Read what `opened` opens; `size_of` says how many bytes there are of a job, by its id."""
+        self._opened = opened
+        self._size_of = size_of
         self._following = following
         self._readers: dict[Reader, Matches] = {}
         self._feeds: dict[str, _Feed] = {}
@@ -161,7 +167,7 @@ class Feeds:
         for snapshot in live:
             job = snapshot.job
             if job.status in ("running", "stopped") and wanted(snapshot):
-                self._join(reader, job, self._jobs.output_size(job.id))
+                self._join(reader, job, self._size_of(job.id))
 
     def unsubscribe(self, reader: Reader) -> None:
         """Send no more."""
@@ -200,9 +206,9 @@ class Feeds:
     def _tell(self, feed: _Feed) -> None:
         """There is more, or the job has ended: then this is the last time, and before the news of it."""
         try:
-            with self._jobs.opened(feed.name) as directory, opened_output(directory) as output:
+            with self._opened(feed.job) as output:
                 self._send(feed, output)
-        except OSError as exc:
+        except (OSError, ResultUnavailable) as exc:
             log.warning("output not sent: id=%s error=%s", feed.name, exc)
         if feed.interest.over:
             self._forget(feed)
