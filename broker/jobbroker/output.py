@@ -19,6 +19,8 @@ from jobclient.protocol.wire import Encoding, StreamName
 
 BLOCK = 256 * ENTRY
 """How much of an index is read at once."""
+NEAR = 16
+"""Entries at the end that are looked at first: who follows a job reads what came last."""
 MAX_TAIL = 16 * 1024 * 1024
 """How far back the last lines are searched for."""
 MAX_MARKS = 4096
@@ -57,6 +59,8 @@ class OutputReader:
 
     def read(self, stream: StreamName, start: int, limit: int) -> Piece:
         """At most `limit` bytes of a stream, from `start` on, without a gap among them."""
+        if start >= self.size:
+            return Piece(b"", start, start, 0, start, 0, [])
         while True:
             piece = self._read(stream, start, limit)
             # Oldest bytes are given up first: if the first of these is still kept, none was a hole when it was read.
@@ -160,6 +164,9 @@ class OutputReader:
 
     def _find(self, start: int) -> int:
         """The number of the last entry at or before an offset."""
+        near = self._find_near(start)
+        if near is not None:
+            return near
         low, high = 0, self._entries
         while high - low > 1:
             middle = (low + high) // 2
@@ -169,6 +176,15 @@ class OutputReader:
             else:
                 high = middle
         return low
+
+    def _find_near(self, start: int) -> int | None:
+        """The same, if it is one of the last few: by one look instead of one for each halving of the index."""
+        first = max(0, self._entries - NEAR)
+        data = os.pread(self._index, NEAR * ENTRY, first * ENTRY) if self._entries else b""
+        for at in range(len(data) - ENTRY, -1, -ENTRY):
+            if any(data[at + 8 : at + ENTRY]) and int.from_bytes(data[at : at + 8], "little") <= start:
+                return first + at // ENTRY
+        return None
 
     def _first_valid(self, low: int, high: int) -> int:
         """The first entry from `low` on that was not given up, `high` if there is none. Those lie side by side."""
