@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from jobbroker.core.index import ENTRY, decode
 from jobbroker.core.ranges import Entry, Range, ranges
+from jobbroker.plainfile import open_plain
 from jobclient.protocol.wire import Encoding, StreamName
 
 BLOCK = 256 * ENTRY
@@ -40,7 +41,7 @@ class Piece(Struct, frozen=True):
     dropped: int
     end: int
     run: int
-    marks: list[tuple[int, int, int]]
+    marks: list[tuple[int, int, int]] = []
 
     def after(self, taken: int) -> int:
         """Where the reader goes on if it takes only so many bytes: all but a few of the last `run`."""
@@ -48,11 +49,17 @@ class Piece(Struct, frozen=True):
 
 
 class OutputReader:
-    """The output of one job as it is now; more may come while it is read."""
+    """The output of one job as it is now; more may come while it is read.
+
+    Attributes:
+        size: where it ends.
+        is_gone: whether there is no file: it wrote nothing, or what it wrote was given up.
+    """
 
     def __init__(self, output: int, index: int) -> None:
         self._output = output
         self._index = index
+        self.is_gone = output < 0
         self.size = os.fstat(output).st_size if output >= 0 else 0
         # The index is written first: whatever part of `output` we see, its entry is there.
         self._entries = os.fstat(index).st_size // ENTRY if index >= 0 else 0
@@ -214,12 +221,16 @@ class OutputReader:
 
 @contextmanager
 def opened_output(directory: int) -> Generator[OutputReader]:
-    """The output of the job whose directory this is; a job that wrote nothing has an empty one."""
+    """The output of the job whose directory this is; a job that wrote nothing has an empty one.
+
+    Raises:
+        NotPlain: something else has taken the place of its files.
+    """
     descriptors: list[int] = []
     try:
         for name in ("output", "index"):
             try:
-                descriptors.append(os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=directory))
+                descriptors.append(open_plain(name, os.O_RDONLY, directory))
             except FileNotFoundError:
                 descriptors.append(-1)
         yield OutputReader(*descriptors)

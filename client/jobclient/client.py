@@ -257,10 +257,27 @@ class Client:
         """Forget an ended job, with all it left."""
         return self._call("job/remove", {"id": job}, wire.Removed)
 
-    def cleanup(self, *, max_age_ms: int | None = None, keep: int | None = None, dry_run: bool = False) -> wire.Removed:
-        """Forget ended jobs older than `max_age_ms` (24 h), but never the newest `keep`."""
-        params: dict[str, object] = {"maxAgeMs": max_age_ms, "keep": keep, "dryRun": dry_run}
-        return self._call("job/cleanup", params, wire.Removed, patience=None)
+    def cleanup(
+        self,
+        *,
+        max_age_ms: int | None = None,
+        keep: int | None = None,
+        max_bytes: int | None = None,
+        jobs: wire.Filter | None = None,
+        dry_run: bool = False,
+    ) -> wire.Removed:
+        """Forget ended jobs: those that every argument allows.
+
+        Args:
+            max_age_ms: ended longer ago than this; 24 h by default, 0 with `max_bytes`.
+            keep: never the newest so many of those the filter wants.
+            max_bytes: the oldest, until the output of those that are left takes no more disk than this.
+            jobs: only those a filter wants; all its statuses must be of ended jobs.
+            dry_run: only tell which.
+        """
+        wanted: dict[str, object] = {} if jobs is None else msgspec.to_builtins(jobs)
+        sizes: dict[str, object] = {"maxAgeMs": max_age_ms, "keep": keep, "maxBytes": max_bytes, "dryRun": dry_run}
+        return self._call("job/cleanup", {**wanted, **sizes}, wire.Removed, patience=None)
 
     # ----------------------------------------------------------------------------------------------------------------
 
