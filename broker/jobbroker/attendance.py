@@ -21,6 +21,9 @@ class Attendance:
         begun: set once the job runs, or has ended without.
         ended: set once the job has ended.
         survivors: processes of it that could not be killed.
+        killed: how many of its processes ended by SIGKILL alone.
+        turned: set, and replaced, whenever it was stopped or goes on.
+        turning: held by whoever stops its tree, or lets it go on.
         claim: what its record says of the shim that claimed it (A).
         started: what its record says of its process (S).
         totals: what it has written so far.
@@ -32,6 +35,9 @@ class Attendance:
         self.begun = trio.Event()
         self.ended = trio.Event()
         self.survivors: list[int] = []
+        self.killed = 0
+        self.turned = trio.Event()
+        self.turning = trio.Lock()
         self.shim: Shim | None = None
         self.orphan: Orphan | None = None
         self.pidfd: int | None = None  # of the shim or the job, where there is no channel

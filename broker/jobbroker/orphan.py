@@ -24,7 +24,11 @@ KILL_PAUSE_SECONDS = 0.005
 
 
 class Orphan:
-    """The ladder of a job without a shim."""
+    """The ladder of a job without a shim.
+
+    Attributes:
+        killed: its processes that SIGTERM did not end.
+    """
 
     def __init__(self, pid: int, pidfd: int, head: record.Head, *, since: int) -> None:
         """Watch the process behind `pidfd`, which started at `since` on the monotonic clock."""
@@ -35,6 +39,7 @@ class Orphan:
             since, timeout_ms=head.amount(b"timeoutMs"), idle_ms=0, grace_ms=head.amount(b"graceMs")
         )
         self._wait = trio.CancelScope()
+        self.killed: set[int] = set()
 
     @property
     def ending(self) -> bool:
@@ -73,9 +78,10 @@ class Orphan:
 
     def _kill(self) -> None:
         """What descends from it first: once it is gone itself, nothing tells what was its own."""
-        tree.kill_round(self._pid)
+        self.killed |= tree.kill_round(self._pid)
         try:
-            send_signal(self._pidfd, SIGKILL)
+            if send_signal(self._pidfd, SIGKILL):
+                self.killed.add(self._pid)
         except PermissionError:  # it belongs to another user by now, and runs on, and is said to
             pass
 
