@@ -80,6 +80,15 @@ def test_what_makes_no_sense_is_refused_by_name(talk: Wire, params: dict[str, ob
     assert complaint in str(refused)
 
 
+def test_a_prompt_of_a_megabyte_is_a_job_that_failed_a_longer_one_is_none(talk: Wire) -> None:
+    job = ask(talk, "x" * (1 << 20))
+    assert (job["status"], job["reason"]) == ("failed", "spawn")
+    assert talk.get(job["id"])["prompt"] == job["prompt"]
+    refused = talk.refused("job/start", agent="codex", prompt="x" * ((1 << 20) + 1))
+    assert (refused.code, refused.kind) == (-31013, "too_large")
+    assert "put it into a file" in str(refused)
+
+
 def test_the_kind_may_be_said(talk: Wire) -> None:
     assert asked(talk, ":", kind="agent")["kind"] == asked(talk, ":")["kind"] == "agent"
     job = talk.run("true", kind="command")

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from msgspec import Struct
 
-from jobbroker import connection, requests
+from jobbroker import commandline, connection, requests
 from jobbroker.methods import METHODS, output, pages
 from jobclient.protocol import framing, jsonrpc, wire
 from jobclient.protocol.errors import BY_CODE, from_wire, to_wire
@@ -28,6 +28,10 @@ RESULTS: dict[str, type[Struct] | None] = {
     "job/output": wire.Output,
     "job/result": wire.ResultResult,
     "job/cancel": wire.Cancelled,
+    "job/pause": wire.OneJob,
+    "job/resume": wire.OneJob,
+    "job/lastStopped": wire.OneJob,
+    "job/processes": wire.Processes,
     "job/signal": wire.OneJob,
     "job/remove": wire.Removed,
     "job/cleanup": wire.Removed,
@@ -39,6 +43,7 @@ RESULTS: dict[str, type[Struct] | None] = {
 NOTIFICATIONS: dict[str, type[Struct] | None] = {
     "notifications/job/updated": wire.JobUpdated,
     "notifications/job/removed": wire.JobRemoved,
+    "notifications/job/output": wire.JobOutput,
     "notifications/broker/shuttingDown": wire.BrokerShuttingDown,
     "initialized": None,
     "exit": None,
@@ -50,6 +55,7 @@ TYPES: dict[str, type[Struct]] = {
     "stream": wire.Stream,
     "origin": wire.Origin,
     "filter": wire.Filter,
+    "process": wire.Process,
     "jobResult": wire.JobResult,
     "limits": wire.Limits,
     "places": wire.Places,
@@ -63,6 +69,7 @@ LIMITS = [
     pages.MAX_PAGE,
     output.MAX_PIECE,
     output.RESULT,
+    commandline.MAX_PROMPT,
     requests.MAX_NAME,
     requests.MAX_LABELS,
 ]

@@ -34,6 +34,7 @@ def test_defaults() -> None:
     assert parse(None, "default", {}, 2) == Settings(
         max_running=32,
         max_output=100 * MIB,
+        max_total_output=2048 * MIB,
         timeout_ms=0,
         grace_ms=5_000,
         keep_jobs=10_000,
@@ -55,6 +56,7 @@ EVERY_KEY = """
 [limits]
 maxRunning = 3
 maxOutput = "2G"
+maxTotalOutput = "1.5G"
 timeout = "1h30m"
 grace = 0.5
 keepJobs = 0
@@ -69,6 +71,7 @@ def test_every_key() -> None:
     assert limits(EVERY_KEY) == Settings(
         max_running=3,
         max_output=2048 * MIB,
+        max_total_output=1536 * MIB,
         timeout_ms=90 * MINUTE,
         grace_ms=500,
         keep_jobs=0,

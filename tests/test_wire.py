@@ -14,7 +14,7 @@ QUEUED = (
     '"createdAt":"2030-01-02T03:04:05.678Z","name":null,"labels":{},"agent":null,"prompt":null,"origin":null,'
     '"reason":null,"exitCode":null,'
     '"signal":null,"error":null,"pid":null,"pgid":null,"startedAt":null,"stoppedAt":null,"completedAt":null,'
-    '"durationMs":null,"timeoutMs":0,"idleTimeoutMs":0,"graceMs":0,"cancelRequested":false,"merged":false,'
+    '"durationMs":null,"timeoutMs":0,"idleTimeoutMs":0,"graceMs":0,"cancelRequested":false,"merged":false,"persist":true,'
     '"stdout":{"size":0,"dropped":0,"closed":false},"stderr":{"size":0,"dropped":0,"closed":false},"rev":0}'
 )
 ENDED = (
@@ -24,7 +24,7 @@ ENDED = (
     '"exitCode":null,"signal":"SIGKILL",'
     '"error":"killed by SIGKILL","pid":100,"pgid":100,"startedAt":"2030-01-02T03:04:06.000Z","stoppedAt":null,'
     '"completedAt":"2030-01-02T03:04:07.000Z","durationMs":1000,"timeoutMs":5,"idleTimeoutMs":6,"graceMs":7,'
-    '"cancelRequested":true,"merged":true,"stdout":{"size":3,"dropped":1,"closed":true},'
+    '"cancelRequested":true,"merged":true,"persist":true,"stdout":{"size":3,"dropped":1,"closed":true},'
     '"stderr":{"size":0,"dropped":0,"closed":true},"rev":41,"env":["A=b",{"base64":"Qf8="}]}'
 )
 
@@ -93,6 +93,7 @@ LEFT = (
     '{"stdout":"o","stderr":"e","exitCode":0,"durationMs":3,"truncated":false,"encoding":"utf-8",'
     '"agent":"codex","message":"o"}'
 )
+PROCESS = '{"pid":7,"ppid":6,"pgid":7,"command":"sh","state":"sleeping","cpu":0.5,"rss":4096}'
 GOLDEN: list[tuple[type[Result], str]] = [
     (wire.Done, "{}"),
     (wire.Ping, f"{{{PING}}}"),
@@ -104,10 +105,15 @@ GOLDEN: list[tuple[type[Result], str]] = [
     (wire.JobList, f'{{"jobs":[{QUEUED},{ENDED}],"next":"12"}}'),
     (wire.Waited, f'{{"jobs":[{ENDED}],"stopped":[],"timedOut":false}}'),
     (wire.Output, '{"data":"aGk=","encoding":"base64","start":"0","next":"2","dropped":0,"eof":true}'),
-    (wire.Cancelled, f'{{"job":{QUEUED},"changed":false,"survivors":[11]}}'),
+    (wire.Cancelled, f'{{"job":{QUEUED},"changed":false,"survivors":[11],"killed":2}}'),
+    (wire.Processes, f'{{"pgids":[7],"processes":[{PROCESS}]}}'),
     (wire.Removed, '{"removed":["k3x9qz"]}'),
     (wire.Subscribed, f'{{"cursor":"a.1","jobs":[{QUEUED}],"removed":["k3x9qz"],"reset":false,"next":"12"}}'),
     (wire.JobUpdated, f'{{"job":{QUEUED},"cursor":"a.1"}}'),
+    (
+        wire.JobOutput,
+        '{"id":"k3x9qz","stream":"stderr","start":"3","next":"5","data":"aGk=","encoding":"base64","dropped":7}',
+    ),
     (wire.JobRemoved, '{"id":"k3x9qz","cursor":"a.2"}'),
     (
         wire.BrokerShuttingDown,
@@ -124,7 +130,7 @@ def test_a_result(result: type[Result], text: str) -> None:
 
 
 def test_every_result_is_here() -> None:
-    nested = {wire.Limits, wire.Places, wire.JobResult}
+    nested = {wire.Process, wire.Limits, wire.Places, wire.JobResult}
     known = {value for value in vars(wire).values() if isinstance(value, type) and issubclass(value, Result)}
     assert known - nested - {Result} == {result for result, _ in GOLDEN}
 

@@ -239,13 +239,17 @@ async def _cancel_jobs(broker: Broker, how: Leaving) -> None:
 
 
 async def _keep_house(broker: Broker, names: list[str]) -> None:
-    """What need not be done before clients are served: sweep once, then prune after jobs have ended."""
+    """What need not be done before clients are served: sweep and count once, then prune after jobs have ended."""
     with _fault_is_no_end("sweeping"):
         if broker.removals.pruning:
-            await recovery.sweep(broker, names)
+            names = await recovery.sweep(broker, names)
+    with _fault_is_no_end("counting"):
+        await broker.budget.count(names)
     while True:
         with _fault_is_no_end("pruning"):
             await broker.removals.prune(broker.settings)
+        with _fault_is_no_end("keeping within the limit of all output"):
+            await broker.budget.enforce()
         await broker.overfull.wait()
         broker.overfull = trio.Event()
 

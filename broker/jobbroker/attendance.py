@@ -8,6 +8,7 @@ import trio
 
 from jobbroker.core import record
 from jobbroker.orphan import Orphan
+from jobbroker.pausing import Root
 from jobbroker.processes import Shim
 from jobbroker.totals import Totals
 from jobclient.protocol.wire import Job, Reason
@@ -50,6 +51,14 @@ class Attendance:
         self.asked: tuple[Reason, int] | None = None
         self.delivered = False  # to whoever has the job now
         self.retrying = False
+
+    @property
+    def root(self) -> Root | None:
+        """Where the job's processes are to be found; None while it has none."""
+        if self.started is None or self.claim is None:
+            return None
+        line = self.claim if self.orphan is None else self.started
+        return Root(line.number(0), line.number(1), belongs=self.orphan is not None)
 
     @property
     def watched(self) -> bool:

@@ -15,13 +15,16 @@ import trio
 from msgspec import Struct
 
 from jobbroker.admission import Admission, Admissions
+from jobbroker.budget import Budget
 from jobbroker.core import job as life, reference
 from jobbroker.core.changes import Changes
 from jobbroker.core.job import Snapshot, is_terminal
 from jobbroker.core.record import DamagedRecord
 from jobbroker.core.table import Table
+from jobbroker.core.usage import Usage
 from jobbroker.ending import Endings
 from jobbroker.events import Events
+from jobbroker.feeds import Feeds
 from jobbroker.following import Following
 from jobbroker.history import History
 from jobbroker.jobdir import JobDirectories
@@ -75,7 +78,8 @@ class Broker:
         leaving: why the broker ends, None while it does not; `left` is set with it.
         connections: clients connected.
         active: set, and replaced, whenever something happens that an idle broker would not see.
-        overfull: set when more ended jobs are kept than the settings want.
+        usage: how much disk all output takes.
+        overfull: set when more may be kept than the settings want: ended jobs, or their output.
     """
 
     def __init__(
@@ -93,15 +97,20 @@ class Broker:
         self.store = store
         self.jobs = jobs
         self.table = table
-        self.events = Events(about.epoch, Changes(store.rev))
         self.volatile = VolatileOutputs()
         self.following = Following(self._output_size)
+        feeds = Feeds(self.opened_output, self._output_size, self.following)
+        self.events = Events(about.epoch, Changes(store.rev), feeds)
         self.history = History(store.rows)
         self.waiting = WaitingRoom()
         self.supervision = Supervision(jobs, self.volatile, self.apply, self._requeue)
         self.admissions = Admissions(store, jobs, table, self.supervision, settings, around)
         self.endings = Endings(store, self.supervision, self.apply)
-        self.removals = Removals(store, jobs, self.volatile, table, self.events)
+        self.usage = Usage()
+        self.removals = Removals(
+            store, jobs, self.volatile, table, self.events, self.usage, self._touch, self._announce
+        )
+        self.budget = Budget(settings.max_total_output, self.usage, store, jobs, table, self.removals)
         self.held = True
         self.leaving: Leaving | None = None
         self.left = trio.Event()
@@ -119,6 +128,7 @@ class Broker:
         async with trio.open_nursery() as self._nursery:
             await self._nursery.start(self.supervision.run)
             await self._nursery.start(self.following.run)
+            await self._nursery.start(self.events.feeds.run)
             task_status.started()
             await self.admissions.run(self._accept, self.start_due)
 
@@ -232,7 +242,7 @@ class Broker:
             self.following.end(name)
             self.start_due()
             self.stir()
-            self._note_end()
+            self._note_end(snapshot)
         elif isinstance(event, life.Started):
             attendance = self.supervision.get(name)
             if attendance is not None:
@@ -244,10 +254,10 @@ class Broker:
                 attendance.turned = trio.Event()
         self._announce(snapshot)
 
-    def _note_end(self) -> None:
+    def _note_end(self, snapshot: Snapshot) -> None:
         """Pruning is done now and then, not at each end."""
         self._ends += 1
-        if self._ends % PRUNE_EVERY == 0:
+        if self.budget.note_end(snapshot) or self._ends % PRUNE_EVERY == 0:
             self.overfull.set()
 
     def _touch(self, snapshot: Snapshot, *, new: bool = False) -> None:

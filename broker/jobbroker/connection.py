@@ -26,6 +26,8 @@ from jobclient.protocol.framing import MAX_MESSAGE, LineReader, Oversized, encod
 READ = 64 * 1024
 MAX_UNFINISHED = 4096
 """Requests one client may have unfinished: waits, starts and so on; a batch counts with all its calls."""
+ROOM = 1024 * 1024
+"""Bytes unsent up to which a client is sent output; states of jobs it is sent in any case."""
 SLICE_SECONDS = 0.01
 """How long one client's requests are carried out before everybody else gets a turn."""
 
@@ -70,6 +72,13 @@ class Connection:
         self._holding.notify(job, encode_line(message))
         if self._holding.size > TOO_MUCH:
             self._outbox.break_off()
+
+    def offer(self, job: str, message: bytes) -> bool:
+        """Send a notification that the client can do without, if it has read enough of what it was sent before."""
+        if self._outbox.unsent + self._holding.size + len(message) > ROOM:
+            return False
+        self._holding.notify(job, encode_line(message))
+        return True
 
     async def say_goodbye(self, notice: bytes) -> None:
         """The broker ends: refuse what is unfinished, say so, and wait until the client has got all of it."""

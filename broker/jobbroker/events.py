@@ -8,6 +8,7 @@ from typing import Protocol
 from jobbroker.core.changes import Changes, Since
 from jobbroker.core.job import Snapshot, is_live
 from jobbroker.core.table import Matches
+from jobbroker.feeds import Feeds
 from jobclient.protocol import jsonrpc, wire
 
 UPDATED = "notifications/job/updated"
@@ -20,6 +21,10 @@ class Subscriber(Protocol):
 
     def notify(self, job: str, message: bytes) -> None:
         """Send a notification of that job."""
+        ...
+
+    def offer(self, job: str, message: bytes) -> bool:
+        """Send it if there is room for it; whether there was."""
         ...
 
 
@@ -55,11 +60,13 @@ class Events:
     Attributes:
         epoch: this daemon's, so that a cursor of another one is known as such.
         changes: the order of all changes.
+        feeds: what jobs write, for those who subscribed to that too.
     """
 
-    def __init__(self, epoch: str, changes: Changes) -> None:
+    def __init__(self, epoch: str, changes: Changes, feeds: Feeds) -> None:
         self.epoch = epoch
         self.changes = changes
+        self.feeds = feeds
         self._subscribers: dict[Subscriber, Subscription] = {}
 
     @property
@@ -76,14 +83,17 @@ class Events:
 
     def subscribe(self, subscriber: Subscriber, wanted: Matches, known: Iterable[str]) -> None:
         """Tell it of every change of the jobs it wants, of which it knows some; replaces what it wanted before."""
+        self.unsubscribe(subscriber)
         self._subscribers[subscriber] = Subscription(wanted, known)
 
     def unsubscribe(self, subscriber: Subscriber) -> None:
         """Tell it no more."""
         self._subscribers.pop(subscriber, None)
+        self.feeds.unsubscribe(subscriber)
 
     def updated(self, snapshot: Snapshot) -> None:
         """A job was made or has changed; its revision says when."""
+        self.feeds.note(snapshot)
         self._tell(snapshot, UPDATED, lambda: wire.JobUpdated(job=snapshot.job, cursor=self.cursor))
 
     def removed(self, snapshot: Snapshot) -> int:

@@ -33,6 +33,11 @@ class Outbox:
         self._less = trio.Event()
         self.broken = False
 
+    @property
+    def unsent(self) -> int:
+        """Bytes the socket has not taken yet."""
+        return len(self._unsent)
+
     def post(self, message: bytes) -> None:
         """Send a framed message, now or as soon as the client reads."""
         if self.broken:

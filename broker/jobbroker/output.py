@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from jobbroker.core.index import ENTRY, decode
 from jobbroker.core.ranges import Entry, Range, ranges
+from jobbroker.plainfile import open_plain
 from jobclient.protocol.wire import Encoding, StreamName
 
 BLOCK = 256 * ENTRY
@@ -37,13 +38,23 @@ class Piece(Struct, frozen=True):
     end: int
     run: int
 
+    def after(self, taken: int) -> int:
+        """Where the reader goes on if it takes only so many bytes: all but a few of the last `run`."""
+        return self.next if taken == len(self.data) else self.end - (len(self.data) - taken)
+
 
 class OutputReader:
-    """The output of one job as it is now; more may come while it is read."""
+    """The output of one job as it is now; more may come while it is read.
+
+    Attributes:
+        size: where it ends.
+        is_gone: whether there is no file: it wrote nothing, or what it wrote was given up.
+    """
 
     def __init__(self, output: int, index: int) -> None:
         self._output = output
         self._index = index
+        self.is_gone = output < 0
         self.size = os.fstat(output).st_size if output >= 0 else 0
         # The index is written first: whatever part of `output` we see, its entry is there.
         self._entries = os.fstat(index).st_size // ENTRY if index >= 0 else 0
@@ -83,6 +94,16 @@ class OutputReader:
                 if len(data) >= limit or len(got) < want:
                     break
         return Piece(bytes(data), first if data else at, at, dropped, end, run)
+
+    def amount(self, stream: StreamName, start: int, end: int) -> int:
+        """How many bytes a stream has from `start` to `end`, those that were not kept among them."""
+        found = 0
+        for piece in self._ranges(start):
+            if piece.start >= end:
+                break
+            if piece.belongs_to(stream):
+                found += min(piece.end, end) - max(piece.start, start)
+        return found
 
     def tail(self, stream: StreamName, lines: int) -> int:
         """Where the last `lines` lines of a stream begin; a last line without its newline counts."""
@@ -179,12 +200,16 @@ class OutputReader:
 
 @contextmanager
 def opened_output(directory: int) -> Generator[OutputReader]:
-    """The output of the job whose directory this is; a job that wrote nothing has an empty one."""
+    """The output of the job whose directory this is; a job that wrote nothing has an empty one.
+
+    Raises:
+        NotPlain: something else has taken the place of its files.
+    """
     descriptors: list[int] = []
     try:
         for name in ("output", "index"):
             try:
-                descriptors.append(os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=directory))
+                descriptors.append(open_plain(name, os.O_RDONLY, directory))
             except FileNotFoundError:
                 descriptors.append(-1)
         yield OutputReader(*descriptors)

@@ -105,21 +105,30 @@ async def _end_the_tied(broker: Broker, live: list[Snapshot]) -> None:
                 nursery.start_soon(broker.endings.cancel_quietly, snapshot, "disconnect")
 
 
-async def sweep(broker: Broker, names: list[str]) -> None:
+async def sweep(broker: Broker, names: list[str]) -> list[str]:
     """Remove the directories of jobs that were never promised: their record came before their row, and the row never.
 
     Only such: one that has begun without a row stays, for whoever wants to know what it was.
+
+    Returns:
+        The names of those that are jobs.
     """
+    known: list[str] = []
     for count, name in enumerate(names):
         if count % GROUP == 0:
             await trio.lowlevel.checkpoint()
-        if is_id(name) and not broker.knows(name):
-            try:
-                if _was_never_promised(broker.jobs, name):
-                    broker.jobs.remove(name)
-                    log.info("removed, never promised: id=%s", name)
-            except OSError as exc:
-                log.warning("left alone: %s: %s", name, exc)
+        if not is_id(name):
+            continue
+        if broker.knows(name):
+            known.append(name)
+            continue
+        try:
+            if _was_never_promised(broker.jobs, name):
+                broker.jobs.remove(name)
+                log.info("removed, never promised: id=%s", name)
+        except OSError as exc:
+            log.warning("left alone: %s: %s", name, exc)
+    return known
 
 
 def _was_never_promised(jobs: JobDirectories, name: str) -> bool:

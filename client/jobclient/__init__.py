@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         Filter,
         Job,
         JobList,
+        JobOutput,
         JobRemoved,
         JobResult,
         JobUpdated,
@@ -52,9 +53,9 @@ _HOMES = ("version", "protocol.errors", "protocol.wire", "client")
 __all__ = [
     "AmbiguousReference", "BackendGone", "BrokerShuttingDown", "BrokerStatus", "BrokerUnavailable", "Busy", "Cancelled",
     "Client", "ConnectionLost", "Denied", "Filter", "InternalError", "InvalidParams", "InvalidState", "Job",
-    "JobBrokerError", "JobList", "JobNotFound", "JobRemoved", "JobResult", "JobUpdated", "JobsActive", "NotDelivered",
-    "Output", "Ping", "RemoteError", "Removed", "Reset", "ResultResult", "ResultUnavailable", "ShuttingDown", "Started",
-    "StoreUnavailable", "TimedOut", "TooLarge", "VersionMismatch", "Waited", "__version__",
+    "JobBrokerError", "JobList", "JobNotFound", "JobOutput", "JobRemoved", "JobResult", "JobUpdated", "JobsActive",
+    "NotDelivered", "Output", "Ping", "RemoteError", "Removed", "Reset", "ResultResult", "ResultUnavailable",
+    "ShuttingDown", "Started", "StoreUnavailable", "TimedOut", "TooLarge", "VersionMismatch", "Waited", "__version__",
 ]  # fmt: skip
 
 if not TYPE_CHECKING:  # type checkers see the imports above, and nothing that is not there

@@ -34,12 +34,13 @@ class Reset(msgspec.Struct, frozen=True):
     cursor: str
 
 
-Event = wire.JobUpdated | wire.JobRemoved | wire.BrokerShuttingDown | Reset
+Event = wire.JobUpdated | wire.JobRemoved | wire.JobOutput | wire.BrokerShuttingDown | Reset
 """What `Client.events` yields."""
 
 _EVENTS: dict[str, type[Event]] = {
     watch.UPDATED: wire.JobUpdated,
     watch.REMOVED: wire.JobRemoved,
+    watch.OUTPUT: wire.JobOutput,
     watch.RESET: Reset,
     FAREWELL: wire.BrokerShuttingDown,
 }
@@ -215,7 +216,9 @@ class Client:
                 return
             start = piece.next
 
-    def events(self, jobs: wire.Filter | None = None, *, since: str | None = None) -> Iterator[Event]:
+    def events(
+        self, jobs: wire.Filter | None = None, *, output: bool = False, since: str | None = None
+    ) -> Iterator[Event]:
         """Every change of jobs, by a connection of its own: first the live jobs as they are, at last the farewell.
 
         Ends after `BrokerShuttingDown`. A broker that dies without a word is replaced. What its successor does not know
@@ -223,12 +226,13 @@ class Client:
 
         Args:
             jobs: which jobs; all by default.
+            output: whether what they write comes as well, from now on.
             since: the `cursor` of an event, to begin with what has changed since instead.
         """
         instance, timeout, autospawn = self._options
         wanted = None if jobs is None else msgspec.to_builtins(jobs)
         with Link(instance, timeout=timeout, autospawn=autospawn) as link:
-            for message in watch.Watch(link, wanted, since=since).messages():
+            for message in watch.Watch(link, wanted, since=since, output=output).messages():
                 kind = _EVENTS.get(message["method"])
                 if kind is not None:
                     yield _convert(message["params"], kind)
@@ -264,10 +268,27 @@ class Client:
         """Forget an ended job, with all it left."""
         return self._call("job/remove", {"id": job}, wire.Removed)
 
-    def cleanup(self, *, max_age_ms: int | None = None, keep: int | None = None, dry_run: bool = False) -> wire.Removed:
-        """Forget ended jobs older than `max_age_ms` (24 h), but never the newest `keep`."""
-        params: dict[str, object] = {"maxAgeMs": max_age_ms, "keep": keep, "dryRun": dry_run}
-        return self._call("job/cleanup", params, wire.Removed, patience=None)
+    def cleanup(
+        self,
+        *,
+        max_age_ms: int | None = None,
+        keep: int | None = None,
+        max_bytes: int | None = None,
+        jobs: wire.Filter | None = None,
+        dry_run: bool = False,
+    ) -> wire.Removed:
+        """Forget ended jobs: those that every argument allows.
+
+        Args:
+            max_age_ms: ended longer ago than this; 24 h by default, 0 with `max_bytes`.
+            keep: never the newest so many of those the filter wants.
+            max_bytes: the oldest, until the output of those that are left takes no more disk than this.
+            jobs: only those a filter wants; all its statuses must be of ended jobs.
+            dry_run: only tell which.
+        """
+        wanted: dict[str, object] = {} if jobs is None else msgspec.to_builtins(jobs)
+        sizes: dict[str, object] = {"maxAgeMs": max_age_ms, "keep": keep, "maxBytes": max_bytes, "dryRun": dry_run}
+        return self._call("job/cleanup", {**wanted, **sizes}, wire.Removed, patience=None)
 
     # ----------------------------------------------------------------------------------------------------------------
 

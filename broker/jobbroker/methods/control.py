@@ -47,7 +47,7 @@ def signal(call: Call, params: wire.SignalParams) -> wire.OneJob | Pending:
 
 
 async def _let_go_on(call: Call, snapshot: Snapshot, attendance: Attendance) -> wire.OneJob:
-    root = call.broker.supervision.root_of(attendance)
+    root = attendance.root
     if root is not None:
         async with attendance.turning:
             await pausing.go_on(root)
@@ -80,7 +80,7 @@ async def _turn(call: Call, snapshot: Snapshot, attendance: Attendance, wanted: 
 async def _turn_tree(call: Call, snapshot: Snapshot, attendance: Attendance, wanted: wire.Status) -> None:
     supervision, job = call.broker.supervision, snapshot.job
     async with attendance.turning:
-        root = supervision.root_of(attendance)
+        root = attendance.root
         if root is None or attendance.ended.is_set():
             raise _wrong_state(job, "it has just ended")
         left = await (pausing.stop if wanted == "stopped" else pausing.go_on)(root)
@@ -114,9 +114,8 @@ def last_stopped(call: Call, _: wire.Nothing) -> wire.OneJob:
 def list_processes(call: Call, params: wire.JobParams) -> wire.Processes | Pending:
     """The processes of a job: none before it runs, and none after."""
     snapshot = call.broker.find(params.id)
-    supervision = call.broker.supervision
-    attendance = supervision.get(snapshot.job.id)
-    root = None if attendance is None else supervision.root_of(attendance)
+    attendance = call.broker.supervision.get(snapshot.job.id)
+    root = None if attendance is None else attendance.root
     if root is None:
         return wire.Processes(pgids=[], processes=[])
     return Pending(_list_processes(root, snapshot.job.pgid))

@@ -28,6 +28,9 @@ def subscribe(call: Call, params: wire.SubscribeParams) -> wire.Subscribed:
     if answer is None:
         answer = _everything(broker, live)
     broker.events.subscribe(call.caller, matches, (snapshot.job.id for snapshot in live))
+    if params.output:
+        in_any_state = matcher(msgspec.structs.replace(wanted, status=None))
+        broker.events.feeds.subscribe(call.caller, in_any_state, broker.table.all_live())
     return answer
 
 

@@ -9,8 +9,10 @@ import trio
 
 from jobbroker.core.job import Snapshot, is_terminal
 from jobbroker.core.message import message
+from jobbroker.givenup import GivenUp, was_given_up
 from jobbroker.methods.call import Call, Pending
 from jobbroker.output import OutputReader, as_text
+from jobbroker.plainfile import NotPlain
 from jobclient.protocol import errors, wire
 
 PIECE = 64 * 1024
@@ -53,23 +55,36 @@ def _read(call: Call, snapshot: Snapshot, stream: wire.StreamName, start: int, l
 
 
 @contextmanager
-def _opened(call: Call, snapshot: Snapshot) -> Generator[OutputReader]:
+def _opened(call: Call, snapshot: Snapshot) -> Generator[OutputReader | GivenUp]:
+    job = snapshot.job
+    over = is_terminal(job) and job.persist
+    if over and was_given_up(job):
+        yield GivenUp(job)
+        return
     try:
-        with call.broker.opened_output(snapshot.job) as reader:
-            yield reader
+        with call.broker.opened_output(job) as reader:
+            gone = over and reader.is_gone and job.stdout.size + job.stderr.size > 0
+            if gone and job.id in call.broker.removals.under_way:
+                raise FileNotFoundError
+            yield GivenUp(job) if gone else reader
+    except NotPlain:
+        text = f"the output of {job.id} has been replaced by something else, which is not read"
+        raise errors.InvalidState(text, {"status": job.status, "id": job.id}) from None
     except FileNotFoundError:
         raise errors.JobNotFound(f"{snapshot.job.id} has been removed") from None
     except NotADirectoryError:  # a link, for all we know; it is not followed
         raise errors.JobNotFound(f"the directory of {snapshot.job.id} has been replaced by something else") from None
 
 
-def _piece(reader: OutputReader, stream: wire.StreamName, start: int, limit: int, *, over: bool) -> wire.Output:
+def _piece(
+    reader: OutputReader | GivenUp, stream: wire.StreamName, start: int, limit: int, *, over: bool
+) -> wire.Output:
     if start > reader.size:
         raise errors.InvalidParams(f"`from` {start} is beyond the output, which has {reader.size} bytes")
     piece = reader.read(stream, start, limit)
     at_end = over and piece.next >= reader.size
     text, encoding, taken = as_text(piece.data, 0 if at_end else piece.run)
-    following = piece.next if taken == len(piece.data) else piece.end - (len(piece.data) - taken)
+    following = piece.after(taken)
     return wire.Output(
         data=text,
         encoding=encoding,

@@ -1,4 +1,4 @@
-"""`cancel`, `signal`, `remove`, `clean`: what is done to jobs."""
+"""`cancel`, `signal`, `remove`: what is done to jobs."""
 
 from __future__ import annotations
 
@@ -95,23 +95,13 @@ def signal(given: Given, link: Link, console: Console) -> int:
 
 def remove(given: Given, link: Link, console: Console) -> int:
     """Forget ended jobs, with all they left."""
-    return _each(given, link, console, "job/remove", {}, lambda answer: f"{', '.join(answer['removed'])}  removed")
+    return _each(given, link, console, "job/remove", {}, _removed)
 
 
-def clean(given: Given, link: Link, console: Console) -> int:
-    """Forget ended jobs that are old."""
-    params: dict[str, object] = {"dryRun": given.has("dry-run")}
-    if given.has("older"):
-        params["maxAgeMs"] = given.number("older")
-    if given.has("keep"):
-        params["keep"] = given.number("keep")
-    answer = link.request("job/cleanup", params, patience=None)
-    if given.has("json"):
-        console.json(answer)
-    else:
-        console.print(*answer["removed"])
-        console.note(f"{len(answer['removed'])} jobs {'would be ' if given.has('dry-run') else ''}removed")
-    return exits.OK
+def _removed(answer: Message) -> str:
+    if not answer["removed"]:
+        raise RemoteError("a job could not be removed, something strange is in its directory  -> jobctl broker logs")
+    return f"{', '.join(answer['removed'])}  removed"
 
 
 def _each(
@@ -201,12 +191,5 @@ VERBS = (
     Verb(
         "remove", remove, "forget ended jobs, output and all", "JOB...",
         _JSON, needs=1, examples="jobctl remove k7f3qm %12",
-    ),
-    Verb(
-        "clean", clean, "forget ended jobs that are old", "",
-        Option("--older", "D", "ended longer ago than this (default 1d)"),
-        Option("--keep", "N", "never the newest so many"),
-        Option("--dry-run", "", "only say which"),
-        _JSON, examples="jobctl clean --dry-run\njobctl clean --older 7d --keep 50",
     ),
 )  # fmt: skip

@@ -23,6 +23,7 @@ from jobclient.protocol.wire.control import (
 )
 from jobclient.protocol.wire.events import (
     BrokerShuttingDown as BrokerShuttingDown,
+    JobOutput as JobOutput,
     JobRemoved as JobRemoved,
     JobUpdated as JobUpdated,
     Subscribed as Subscribed,
@@ -37,6 +38,7 @@ from jobclient.protocol.wire.job import (
     Encoding as Encoding,
     Job as Job,
     Kind as Kind,
+    OneStream as OneStream,
     Origin as Origin,
     Reason as Reason,
     ResourceLimit as ResourceLimit,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from jobclient.protocol.wire.job import Amount, Job, Target, Text
-from jobclient.protocol.wire.look import JobParams
-from jobclient.protocol.wire.message import Params, Result
+from jobclient.protocol.wire.look import Filter, JobParams
+from jobclient.protocol.wire.message import Result
 
 
 class CancelParams(JobParams):
@@ -52,11 +52,16 @@ class Processes(Result):
     processes: list[Process]
 
 
-class CleanupParams(Params):
-    """`job/cleanup`: ended jobs older than `max_age_ms` (24 h), never the newest `keep`; `dry_run` only lists."""
+class CleanupParams(Filter):
+    """`job/cleanup`: ended jobs older than `max_age_ms`, never the newest `keep`; `dry_run` only lists.
+
+    With `max_bytes` the oldest go until the output of those that are left takes no more. The default of `max_age_ms` is
+    24 h, with `max_bytes` it is 0.
+    """
 
     max_age_ms: Amount | None = None
     keep: Amount | None = None
+    max_bytes: Amount | None = None
     dry_run: bool | None = None
 
 

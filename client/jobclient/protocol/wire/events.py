@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from msgspec import field
 
-from jobclient.protocol.wire.job import Job
+from jobclient.protocol.wire.job import Encoding, Job, OneStream
 from jobclient.protocol.wire.look import Filter
 from jobclient.protocol.wire.message import Params, Result
 
 
 class SubscribeParams(Params):
-    """`events/subscribe`: `jobs` restricts which; `since` goes on at a cursor; a second call replaces the first."""
+    """`events/subscribe`: `jobs` restricts which, `output` is for what they write; `since` goes on at a cursor."""
 
     jobs: Filter | None = None
+    output: bool | None = None
     since: str | None = None
 
 
@@ -42,6 +43,18 @@ class JobRemoved(Result):
 
     id: str
     cursor: str
+
+
+class JobOutput(Result):
+    """`notifications/job/output`: a piece; `dropped` bytes of its stream right before it did not come."""
+
+    id: str
+    stream: OneStream
+    start: str
+    next: str
+    data: str
+    encoding: Encoding
+    dropped: int
 
 
 class BrokerShuttingDown(Result):

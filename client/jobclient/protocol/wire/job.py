@@ -16,6 +16,7 @@ Reason = Literal[
     "exit", "signal", "spawn", "deadline", "idle", "user", "disconnect", "shutdown", "backend_exit", "lost", "internal"
 ]  # fmt: skip
 StreamName = Literal["all", "stdout", "stderr"]
+OneStream = Literal["stdout", "stderr"]
 Encoding = Literal["utf-8", "base64"]
 Target = Literal["group", "leader"]
 ShutdownMode = Literal["ifIdle", "keepJobs", "cancelJobs"]
