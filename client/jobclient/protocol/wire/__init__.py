@@ -56,6 +56,7 @@ from jobclient.protocol.wire.look import (
     JobParams as JobParams,
     JobResult as JobResult,
     ListParams as ListParams,
+    Mark as Mark,
     OneJob as OneJob,
     Output as Output,
     OutputParams as OutputParams,
