@@ -24,7 +24,7 @@ FILES = {
     "output": "output",
     "wait": "waiting",
     "cancel": "control", "signal": "control", "remove": "control",
-    "clean": "cleaning",
+    "clean": "cleaning", "export": "export",
     "events": "events",
     "broker status": "broker", "broker start": "broker", "broker stop": "broker", "broker restart": "broker",
     "broker logs": "broker", "socket-path": "broker",
