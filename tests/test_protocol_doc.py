@@ -49,6 +49,7 @@ TYPES: dict[str, type[Struct]] = {
     "text": wire.Base64,
     "job": wire.Job,
     "stream": wire.Stream,
+    "mark": wire.Mark,
     "origin": wire.Origin,
     "filter": wire.Filter,
     "jobResult": wire.JobResult,

@@ -79,10 +79,10 @@ def test_a_job(job: Job, text: str) -> None:
 
 
 PING = '"pid":7,"version":"0.1.0","protocol":1,"instance":"default","startedAt":"2030-01-02T03:04:05.678Z","uptimeMs":9'
-LIMITS = '{"maxRunning":4,"maxOutput":5,"maxMessage":6,"timeoutMs":0,"graceMs":8,"keepJobs":9}'
+LIMITS = '{"maxRunning":4,"maxOutput":5,"maxTotalOutput":7,"maxMessage":6,"timeoutMs":0,"graceMs":8,"keepJobs":9}'
 PLACES = '{"socket":"/s","state":"/t","log":"/l","settings":"/c"}'
 STATUS = (
-    f'{{{PING},"counts":{{"running":1}},"connections":2,"backend":null,"degraded":["store"],"warnings":["w"],'
+    f'{{{PING},"counts":{{"running":1}},"connections":2,"totalOutput":3,"backend":null,"degraded":["store"],"warnings":["w"],'
     f'"limits":{LIMITS},"paths":{PLACES}}}'
 )
 INITIALIZED = (

@@ -371,10 +371,10 @@ class Supervision:
 
     def reconcile(self) -> None:
         """Take in what has happened already but waits in a socket: nothing read next is older than that."""
-        for attendance in list(self._attended.values()):
-            if attendance.shim is not None:
-                self._channels.hear(attendance.shim)
-            elif attendance.pidfd is not None and is_over(attendance.pidfd):
+        self._channels.hear_all()
+        adopted = [each for each in self._attended.values() if each.shim is None and each.pidfd is not None]
+        for attendance in adopted:
+            if attendance.pidfd is not None and is_over(attendance.pidfd):
                 self._settle(attendance)
 
     def _settle(self, attendance: Attendance) -> None:

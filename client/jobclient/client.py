@@ -190,8 +190,12 @@ class Client:
         limit: int | None = None,
         tail: int | None = None,
         wait_ms: int = 0,
+        times: bool = False,
     ) -> wire.Output:
-        """A piece of output from the cursor `start` on, or the last `tail` lines; see also `follow`."""
+        """A piece of output from the cursor `start` on, or the last `tail` lines; `times` asks for its `marks`.
+
+        See also `follow`.
+        """
         params: dict[str, object] = {
             "id": job,
             "stream": stream,
@@ -199,6 +203,7 @@ class Client:
             "limit": limit,
             "tail": tail,
             "waitMs": wait_ms,
+            "times": times or None,
         }
         return self._call("job/output", params, wire.Output, patience=wait_ms / 1000)
 

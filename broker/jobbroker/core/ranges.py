@@ -16,11 +16,12 @@ Entry = tuple[int, int, int]
 
 
 class Range(Struct, frozen=True, gc=False):
-    """Bytes `start` to `end` of `output`, all of one stream, all kept or all dropped."""
+    """Bytes `start` to `end` of `output`, all of one stream, all kept or all dropped, from some microsecond on."""
 
     start: int
     end: int
     kind: int
+    time: int = 0
 
     @property
     def dropped(self) -> bool:
@@ -37,10 +38,10 @@ def ranges(entries: Iterable[Entry], size: int) -> Iterator[Range]:
     before: Entry | None = None
     for entry in entries:
         if before is not None and before[0] < entry[0]:
-            yield Range(before[0], min(entry[0], size), before[2])
+            yield Range(before[0], min(entry[0], size), before[2], before[1])
         before = entry
     if before is not None and before[0] < size:
-        yield Range(before[0], size, before[2])
+        yield Range(before[0], size, before[2], before[1])
 
 
 def total(pieces: Iterable[Range]) -> tuple[Stream, Stream]:

@@ -126,6 +126,9 @@ from jobclient.protocol.wire.look import (
     ListParams as ListParams,
 )
 from jobclient.protocol.wire.look import (
+    Mark as Mark,
+)
+from jobclient.protocol.wire.look import (
     OneJob as OneJob,
 )
 from jobclient.protocol.wire.look import (
