@@ -16,10 +16,10 @@ BROKER = (
     ),
     # 2: the daemon's tools, one thing of the system or of the protocol each
     (
-        "agents", "answers", "channels", "commandline", "descriptors", "events", "feeds", "following", "givenup",
-        "history", "holding", "jobdir", "lines", "listener", "lock", "log", "notify", "orphan", "outbox", "output",
-        "plainfile", "processes", "requests", "rows", "schema", "settings", "store", "systemd", "totals", "unfinished",
-        "values", "volatile", "waiting",
+        "agents", "answers", "census", "channels", "commandline", "descriptors", "events", "feeds", "following",
+        "givenup", "history", "holding", "jobdir", "lines", "listener", "lock", "log", "notify", "orphan", "outbox",
+        "output", "pausing", "plainfile", "processes", "requests", "rows", "schema", "settings", "store", "systemd",
+        "totals", "unfinished", "values", "volatile", "waiting",
     ),
     # 3: the jobs
     (

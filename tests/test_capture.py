@@ -11,8 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from jobbroker.capture import Capture
 from jobbroker.core.index import DROPPED, ENTRY, STDERR, STDOUT, decode, give_up

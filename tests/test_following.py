@@ -9,8 +9,7 @@ from itertools import pairwise
 
 import pytest
 import trio
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from jobbroker.following import BUSY, CROWD, FIRST, QUIET, SLICE, Following, pause

@@ -8,8 +8,7 @@ import tempfile
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from jobbroker.capture import Capture
 from jobbroker.core.index import STDERR, STDOUT, encode

@@ -93,6 +93,7 @@ LEFT = (
     '{"stdout":"o","stderr":"e","exitCode":0,"durationMs":3,"truncated":false,"encoding":"utf-8",'
     '"agent":"codex","message":"o"}'
 )
+PROCESS = '{"pid":7,"ppid":6,"pgid":7,"command":"sh","state":"sleeping","cpu":0.5,"rss":4096}'
 GOLDEN: list[tuple[type[Result], str]] = [
     (wire.Done, "{}"),
     (wire.Ping, f"{{{PING}}}"),
@@ -104,7 +105,8 @@ GOLDEN: list[tuple[type[Result], str]] = [
     (wire.JobList, f'{{"jobs":[{QUEUED},{ENDED}],"next":"12"}}'),
     (wire.Waited, f'{{"jobs":[{ENDED}],"stopped":[],"timedOut":false}}'),
     (wire.Output, '{"data":"aGk=","encoding":"base64","start":"0","next":"2","dropped":0,"eof":true}'),
-    (wire.Cancelled, f'{{"job":{QUEUED},"changed":false,"survivors":[11]}}'),
+    (wire.Cancelled, f'{{"job":{QUEUED},"changed":false,"survivors":[11],"killed":2}}'),
+    (wire.Processes, f'{{"pgids":[7],"processes":[{PROCESS}]}}'),
     (wire.Removed, '{"removed":["k3x9qz"]}'),
     (wire.Subscribed, f'{{"cursor":"a.1","jobs":[{QUEUED}],"removed":["k3x9qz"],"reset":false,"next":"12"}}'),
     (wire.JobUpdated, f'{{"job":{QUEUED},"cursor":"a.1"}}'),
@@ -128,7 +130,7 @@ def test_a_result(result: type[Result], text: str) -> None:
 
 
 def test_every_result_is_here() -> None:
-    nested = {wire.Limits, wire.Places, wire.JobResult}
+    nested = {wire.Process, wire.Limits, wire.Places, wire.JobResult}
     known = {value for value in vars(wire).values() if isinstance(value, type) and issubclass(value, Result)}
     assert known - nested - {Result} == {result for result, _ in GOLDEN}
 

@@ -16,8 +16,7 @@ from msgspec import Struct
 
 from jobbroker.admission import Admission, Admissions
 from jobbroker.budget import Budget
-from jobbroker.core import job as life
-from jobbroker.core import reference
+from jobbroker.core import job as life, reference
 from jobbroker.core.changes import Changes
 from jobbroker.core.job import Snapshot, is_terminal
 from jobbroker.core.record import DamagedRecord
@@ -263,6 +262,11 @@ class Broker:
             attendance = self.supervision.get(name)
             if attendance is not None:
                 attendance.begun.set()
+        elif isinstance(event, life.Stopped | life.Continued):
+            attendance = self.supervision.get(name)
+            if attendance is not None:
+                attendance.turned.set()
+                attendance.turned = trio.Event()
         self._announce(snapshot)
 
     def _note_end(self, snapshot: Snapshot) -> None:

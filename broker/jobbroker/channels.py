@@ -33,6 +33,10 @@ class Audience(Protocol):
         """A shim cannot have a job: somebody else has claimed it, or its record is none."""
         ...
 
+    def see(self, name: str) -> None:
+        """A job was stopped or goes on, and its record has no room to say so."""
+        ...
+
     def vanish(self, name: str, shim: Shim) -> None:
         """A shim is gone, and had a job."""
         ...
@@ -142,6 +146,9 @@ class Channels:
         if rest == b"refused":
             self._free(shim)
             self._audience.refuse(name)
+            return
+        if rest == b"look":
+            self._audience.see(name)
             return
         lines = record.decode_lines(rest + b"\n")
         if lines and lines[0].letter in (b"X", b"F"):

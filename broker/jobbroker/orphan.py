@@ -30,6 +30,7 @@ class Orphan:
 
     Attributes:
         epitaph: what to say of it when it has ended.
+        killed: its processes that SIGTERM did not end.
     """
 
     def __init__(self, pid: int, pidfd: int, *, since: int, timeout_ms: int, grace_ms: int, epitaph: str) -> None:
@@ -40,6 +41,7 @@ class Orphan:
         # Its output went to the shim's pipes, so silence means nothing any more.
         self._ladder = ladder.Ladder(since, timeout_ms=timeout_ms, idle_ms=0, grace_ms=grace_ms)
         self._wait = trio.CancelScope()
+        self.killed: set[int] = set()
 
     @property
     def ending(self) -> bool:
@@ -78,9 +80,10 @@ class Orphan:
 
     def _kill(self) -> None:
         """What descends from it first: once it is gone itself, nothing tells what was its own."""
-        tree.kill_round(self._pid)
+        self.killed |= tree.kill_round(self._pid)
         try:
-            send_signal(self._pidfd, SIGKILL)
+            if send_signal(self._pidfd, SIGKILL):
+                self.killed.add(self._pid)
         except PermissionError:  # it belongs to another user by now, and runs on, and is said to
             pass
 

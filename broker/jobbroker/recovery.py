@@ -12,8 +12,7 @@ from pathlib import Path
 import trio
 
 from jobbroker.broker import Broker
-from jobbroker.core import job as life
-from jobbroker.core import record
+from jobbroker.core import job as life, record
 from jobbroker.core.job import Snapshot, is_live
 from jobbroker.core.reference import is_id
 from jobbroker.jobdir import JobDirectories

@@ -19,9 +19,9 @@ from jobbroker.channels import Channels
 from jobbroker.clock import mono_ms, wall_ms
 from jobbroker.core import job, record
 from jobbroker.descriptors import SHORTAGES
-from jobbroker.identity import boot_id, open_checked, send_signal
+from jobbroker.identity import boot_id, is_dead, open_checked, read_stat, send_signal
 from jobbroker.jobdir import JobDirectories, Reading
-from jobbroker.lines import event_of, reason_of, survivors
+from jobbroker.lines import event_of, killed, reason_of, survivors
 from jobbroker.orphan import Orphan, is_over, open_marked
 from jobbroker.processes import NoShim, Shim
 from jobbroker.signals import SIGTERM
@@ -82,6 +82,7 @@ class Supervision:
         if attendance is not None:
             attendance.begun.set()
             attendance.ended.set()
+            attendance.turned.set()
             attendance.drop_watch()
 
     # --- handing over -----------------------------------------------------------------------------------------------
@@ -150,6 +151,13 @@ class Supervision:
                 attendance.handovers -= 1
             self.look(name)
 
+    def see(self, name: str) -> None:
+        """Take from /proc whether a job stands still, where its record does not say: it is full, or has no shim."""
+        attendance = self._attended.get(name)
+        stat = None if attendance is None or attendance.started is None else read_stat(attendance.started.number(0))
+        if stat is not None and not is_dead(stat):
+            self._report(name, job.Stopped(wall_ms()) if stat[0] == b"T" else job.Continued())
+
     def fail(self, name: str) -> None:
         """A fault of ours kept a message from being heard: the record holds what it said."""
         attendance = self._attended.get(name)
@@ -166,6 +174,7 @@ class Supervision:
             attendance.started = line
         elif line.letter == b"X":
             attendance.survivors = survivors(line)
+            attendance.killed = killed(line)
         event = event_of(line, attendance.job)
         if event is not None:
             self._report(attendance.job.id, event)
@@ -217,6 +226,8 @@ class Supervision:
         match record.verdict(reading.lines, locked=reading.locked, boot=self._boot):
             case record.LIVE:
                 self._adopt(attendance)
+                if not record.tells_of_stops(reading.lines):
+                    self.see(name)
             case record.ORPHANED:
                 self._care_for_orphan(attendance, reading)
             case record.UNBEGUN:
@@ -320,6 +331,7 @@ class Supervision:
         try:
             with scope:
                 await orphan.run(lambda reason: self._report(name, job.EndBegun(reason)))
+                attendance.killed = len(orphan.killed)
                 self._lose(name, orphan.epitaph)
         except Exception:
             log.exception("fault in watching without a shim: id=%s", name)

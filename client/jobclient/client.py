@@ -253,6 +253,22 @@ class Client:
         """Send a signal to a job's process group, or to its leader alone."""
         return self._call("job/signal", {"id": job, "signal": signal, "target": target}, wire.OneJob).job
 
+    def pause(self, job: str) -> wire.Job:
+        """Stop all processes of a job; its limits wait for it. Raises `NotDelivered` if something runs on."""
+        return self._call("job/pause", {"id": job}, wire.OneJob).job
+
+    def resume(self, job: str) -> wire.Job:
+        """Let all processes of a job go on."""
+        return self._call("job/resume", {"id": job}, wire.OneJob).job
+
+    def last_stopped(self) -> wire.Job:
+        """The job that was stopped last, of those that still are. Raises `JobNotFound` if there is none."""
+        return self._call("job/lastStopped", {}, wire.OneJob).job
+
+    def processes(self, job: str) -> wire.Processes:
+        """What a job consists of right now."""
+        return self._call("job/processes", {"id": job}, wire.Processes)
+
     def remove(self, job: str) -> wire.Removed:
         """Forget an ended job, with all it left."""
         return self._call("job/remove", {"id": job}, wire.Removed)
