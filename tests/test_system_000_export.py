@@ -221,10 +221,11 @@ def test_r144_two_instances_never_share_a_place_and_no_id_comes_back(new_home: C
 def test_r144_whether_output_is_kept_is_settled_at_the_start_of_each_job(home: Home) -> None:
     wire = home.connect()
     kept = wire.run("echo", "x")["id"]
-    job = wire.start("echo", "x", persist=False)["id"]
+    job: str = wire.start("echo", "x", persist=False)["id"]
     other = wire.run("echo", "x")["id"]
     wire.ended(job)
-    assert [sorted(os.listdir(home.state / "jobs" / each)) for each in (kept, job, other)] == [
+    places: list[Path] = [home.state / "jobs" / each for each in (kept, job, other)]
+    assert [sorted(os.listdir(place)) for place in places] == [
         ["index", "output", "record"], ["record"], ["index", "output", "record"],
     ]  # fmt: skip
 
