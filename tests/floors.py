@@ -16,13 +16,16 @@ BROKER = (
     ),
     # 2: the daemon's tools, one thing of the system or of the protocol each
     (
-        "agents", "answers", "channels", "commandline", "descriptors", "events", "feeds", "following", "history",
-        "holding", "jobdir", "lines", "listener", "lock", "log", "notify", "orphan", "outbox", "output", "processes",
-        "pattern", "requests", "rows", "schema", "searching", "settings", "store", "systemd", "totals", "unfinished",
-        "values", "volatile", "waiting",
+        "agents", "answers", "census", "channels", "commandline", "descriptors", "events", "feeds", "following",
+        "givenup", "history", "holding", "jobdir", "lines", "listener", "lock", "log", "notify", "orphan", "outbox",
+        "output", "pattern", "pausing", "plainfile", "processes", "requests", "rows", "schema", "searching", "settings",
+        "store", "systemd", "totals", "unfinished", "values", "volatile", "waiting",
     ),
     # 3: the jobs
-    ("admission", "attendance", "broker", "ending", "recovery", "removal", "signalling", "supervision", "ties"),
+    (
+        "admission", "attendance", "broker", "budget", "ending", "recovery", "removal", "signalling", "supervision",
+        "ties",
+    ),
     # 4: one module per namespace of the protocol
     ("methods", "methods.*"),
     # 5: one client

@@ -80,6 +80,15 @@ def test_what_makes_no_sense_is_refused_by_name(talk: Wire, params: dict[str, ob
     assert complaint in str(refused)
 
 
+def test_a_prompt_of_a_megabyte_is_a_job_that_failed_a_longer_one_is_none(talk: Wire) -> None:
+    job = ask(talk, "x" * (1 << 20))
+    assert (job["status"], job["reason"]) == ("failed", "spawn")
+    assert talk.get(job["id"])["prompt"] == job["prompt"]
+    refused = talk.refused("job/start", agent="codex", prompt="x" * ((1 << 20) + 1))
+    assert (refused.code, refused.kind) == (-31013, "too_large")
+    assert "put it into a file" in str(refused)
+
+
 def test_the_kind_may_be_said(talk: Wire) -> None:
     assert asked(talk, ":", kind="agent")["kind"] == asked(talk, ":")["kind"] == "agent"
     job = talk.run("true", kind="command")
@@ -175,6 +184,10 @@ def test_only_the_end_of_the_output_is_looked_at(wire: Wire) -> None:
     assert (far["message"], far["truncated"]) == (None, True)
     near = wire.call("job/result", id=asked(wire, f"{padding}; echo '{line}'", "field")["id"])["result"]
     assert (near["message"], near["truncated"]) == ("x", True)
+    fits = f"printf %s 'half a line'; echo '{line}'; head -c {(1 << 20) - len(line) - 1} /dev/zero | tr '\\0' y"
+    half = wire.call("job/result", id=asked(wire, fits, "field")["id"])["result"]
+    assert half["stdout"].startswith(line), "as if it were a line of its own"
+    assert half["message"] is None
 
 
 def test_the_settings_of_the_start_count(own: Home, wire: Wire, gate: Bell) -> None:

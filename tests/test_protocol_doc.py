@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from msgspec import Struct
 
-from jobbroker import connection, pattern, requests
+from jobbroker import commandline, connection, pattern, requests
 from jobbroker.core import blocks
 from jobbroker.methods import METHODS, output, pages
 from jobclient.protocol import framing, jsonrpc, wire
@@ -29,6 +29,10 @@ RESULTS: dict[str, type[Struct] | None] = {
     "job/output": wire.Output,
     "job/result": wire.ResultResult,
     "job/cancel": wire.Cancelled,
+    "job/pause": wire.OneJob,
+    "job/resume": wire.OneJob,
+    "job/lastStopped": wire.OneJob,
+    "job/processes": wire.Processes,
     "job/signal": wire.OneJob,
     "job/remove": wire.Removed,
     "job/cleanup": wire.Removed,
@@ -50,10 +54,12 @@ TYPES: dict[str, type[Struct]] = {
     "text": wire.Base64,
     "job": wire.Job,
     "stream": wire.Stream,
+    "mark": wire.Mark,
     "origin": wire.Origin,
     "filter": wire.Filter,
     "untilOutput": wire.UntilOutput,
     "outputMatch": wire.OutputMatch,
+    "process": wire.Process,
     "jobResult": wire.JobResult,
     "limits": wire.Limits,
     "places": wire.Places,
@@ -67,6 +73,7 @@ LIMITS = [
     pages.MAX_PAGE,
     output.MAX_PIECE,
     output.RESULT,
+    commandline.MAX_PROMPT,
     requests.MAX_NAME,
     requests.MAX_LABELS,
     pattern.MAX_PATTERN,

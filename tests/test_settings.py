@@ -7,8 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from jobbroker.settings import _LIMITS, Settings, SettingsError, load, parse
 
@@ -35,6 +34,7 @@ def test_defaults() -> None:
     assert parse(None, "default", {}, 2) == Settings(
         max_running=32,
         max_output=100 * MIB,
+        max_total_output=2048 * MIB,
         timeout_ms=0,
         grace_ms=5_000,
         keep_jobs=10_000,
@@ -56,6 +56,7 @@ EVERY_KEY = """
 [limits]
 maxRunning = 3
 maxOutput = "2G"
+maxTotalOutput = "1.5G"
 timeout = "1h30m"
 grace = 0.5
 keepJobs = 0
@@ -70,6 +71,7 @@ def test_every_key() -> None:
     assert limits(EVERY_KEY) == Settings(
         max_running=3,
         max_output=2048 * MIB,
+        max_total_output=1536 * MIB,
         timeout_ms=90 * MINUTE,
         grace_ms=500,
         keep_jobs=0,

@@ -144,7 +144,7 @@ def test_r025_cancelling_what_is_already_gone_is_no_error(talk: Wire) -> None:
 
 
 def test_r025_nor_is_it_when_all_that_watched_it_is_gone(talk: Wire) -> None:
-    job = ask(talk, "sleep 60")
+    job = ask(talk, "exec sleep 60")  # no child of it: nobody would be left to end that
     stat = read_stat(job["pid"])
     assert stat is not None
     for pid in (int(stat[1]), job["pid"]):

@@ -79,10 +79,10 @@ def test_a_job(job: Job, text: str) -> None:
 
 
 PING = '"pid":7,"version":"0.1.0","protocol":1,"instance":"default","startedAt":"2030-01-02T03:04:05.678Z","uptimeMs":9'
-LIMITS = '{"maxRunning":4,"maxOutput":5,"maxMessage":6,"timeoutMs":0,"graceMs":8,"keepJobs":9}'
+LIMITS = '{"maxRunning":4,"maxOutput":5,"maxTotalOutput":7,"maxMessage":6,"timeoutMs":0,"graceMs":8,"keepJobs":9}'
 PLACES = '{"socket":"/s","state":"/t","log":"/l","settings":"/c"}'
 STATUS = (
-    f'{{{PING},"counts":{{"running":1}},"connections":2,"backend":null,"degraded":["store"],"warnings":["w"],'
+    f'{{{PING},"counts":{{"running":1}},"connections":2,"totalOutput":3,"backend":null,"degraded":["store"],"warnings":["w"],'
     f'"limits":{LIMITS},"paths":{PLACES}}}'
 )
 INITIALIZED = (
@@ -94,6 +94,7 @@ LEFT = (
     '"agent":"codex","message":"o"}'
 )
 MATCH = '{"stream":"stderr","line":"up","encoding":"utf-8","start":"3","next":"6"}'
+PROCESS = '{"pid":7,"ppid":6,"pgid":7,"command":"sh","state":"sleeping","cpu":0.5,"rss":4096}'
 GOLDEN: list[tuple[type[Result], str]] = [
     (wire.Done, "{}"),
     (wire.Ping, f"{{{PING}}}"),
@@ -106,7 +107,8 @@ GOLDEN: list[tuple[type[Result], str]] = [
     (wire.Waited, f'{{"jobs":[{ENDED}],"stopped":[],"timedOut":false,"match":null}}'),
     (wire.OutputMatch, MATCH),
     (wire.Output, '{"data":"aGk=","encoding":"base64","start":"0","next":"2","dropped":0,"eof":true}'),
-    (wire.Cancelled, f'{{"job":{QUEUED},"changed":false,"survivors":[11]}}'),
+    (wire.Cancelled, f'{{"job":{QUEUED},"changed":false,"survivors":[11],"killed":2}}'),
+    (wire.Processes, f'{{"pgids":[7],"processes":[{PROCESS}]}}'),
     (wire.Removed, '{"removed":["k3x9qz"]}'),
     (wire.Subscribed, f'{{"cursor":"a.1","jobs":[{QUEUED}],"removed":["k3x9qz"],"reset":false,"next":"12"}}'),
     (wire.JobUpdated, f'{{"job":{QUEUED},"cursor":"a.1"}}'),
@@ -130,7 +132,7 @@ def test_a_result(result: type[Result], text: str) -> None:
 
 
 def test_every_result_is_here() -> None:
-    nested = {wire.Limits, wire.Places, wire.JobResult}
+    nested = {wire.Process, wire.Limits, wire.Places, wire.JobResult}
     known = {value for value in vars(wire).values() if isinstance(value, type) and issubclass(value, Result)}
     assert known - nested - {Result} == {result for result, _ in GOLDEN}
 

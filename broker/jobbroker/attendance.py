@@ -8,6 +8,7 @@ import trio
 
 from jobbroker.core import record
 from jobbroker.orphan import Orphan
+from jobbroker.pausing import Root
 from jobbroker.processes import Shim
 from jobbroker.totals import Totals
 from jobclient.protocol.wire import Job, Reason
@@ -21,6 +22,9 @@ class Attendance:
         begun: set once the job runs, or has ended without.
         ended: set once the job has ended.
         survivors: processes of it that could not be killed.
+        killed: how many of its processes ended by SIGKILL alone.
+        turned: set, and replaced, whenever it was stopped or goes on.
+        turning: held by whoever stops its tree, or lets it go on.
         claim: what its record says of the shim that claimed it (A).
         started: what its record says of its process (S).
         totals: what it has written so far.
@@ -32,6 +36,9 @@ class Attendance:
         self.begun = trio.Event()
         self.ended = trio.Event()
         self.survivors: list[int] = []
+        self.killed = 0
+        self.turned = trio.Event()
+        self.turning = trio.Lock()
         self.shim: Shim | None = None
         self.orphan: Orphan | None = None
         self.pidfd: int | None = None  # of the shim or the job, where there is no channel
@@ -44,6 +51,14 @@ class Attendance:
         self.asked: tuple[Reason, int] | None = None
         self.delivered = False  # to whoever has the job now
         self.retrying = False
+
+    @property
+    def root(self) -> Root | None:
+        """Where the job's processes are to be found; None while it has none."""
+        if self.started is None or self.claim is None:
+            return None
+        line = self.claim if self.orphan is None else self.started
+        return Root(line.number(0), line.number(1), belongs=self.orphan is not None)
 
     @property
     def watched(self) -> bool:

@@ -15,12 +15,13 @@ import trio
 from msgspec import Struct
 
 from jobbroker.admission import Admission, Admissions
-from jobbroker.core import job as life
-from jobbroker.core import reference
+from jobbroker.budget import Budget
+from jobbroker.core import job as life, reference
 from jobbroker.core.changes import Changes
 from jobbroker.core.job import Snapshot, is_terminal
 from jobbroker.core.record import DamagedRecord
 from jobbroker.core.table import Table
+from jobbroker.core.usage import Usage
 from jobbroker.ending import Endings
 from jobbroker.events import Events
 from jobbroker.feeds import Feeds
@@ -79,7 +80,8 @@ class Broker:
         leaving: why the broker ends, None while it does not; `left` is set with it.
         connections: clients connected.
         active: set, and replaced, whenever something happens that an idle broker would not see.
-        overfull: set when more ended jobs are kept than the settings want.
+        usage: how much disk all output takes.
+        overfull: set when more may be kept than the settings want: ended jobs, or their output.
     """
 
     def __init__(
@@ -107,7 +109,11 @@ class Broker:
         self.supervision = Supervision(jobs, self.volatile, self.apply, self._requeue)
         self.admissions = Admissions(store, jobs, table, self.supervision, settings, around)
         self.endings = Endings(store, self.supervision, self.apply)
-        self.removals = Removals(store, jobs, self.volatile, table, self.events)
+        self.usage = Usage()
+        self.removals = Removals(
+            store, jobs, self.volatile, table, self.events, self.usage, self._touch, self._announce
+        )
+        self.budget = Budget(settings.max_total_output, self.usage, store, jobs, table, self.removals)
         self.held = True
         self.leaving: Leaving | None = None
         self.left = trio.Event()
@@ -176,6 +182,21 @@ class Broker:
         if snapshot.on_disconnect == "cancel" and self.leaving is None and not self._ties.is_tied(snapshot.job.id):
             self.cancel_soon(snapshot.job.id, "disconnect")  # its starter left before it was committed
 
+    async def take_back(self, snapshot: Snapshot) -> None:
+        """A job whose record proves it, and which has no row, is one of ours again. Its number stays, if it is free."""
+        job, rows = snapshot.job, self.store.rows
+        if not job.number or self.table.by_number(job.number) or rows.by_number(job.number):
+            job.number = self.store.take_number()
+        if snapshot.key is not None and self.admissions.has_key(snapshot.key):
+            snapshot.key = None
+        self._touch(snapshot, new=True)
+        await self.store.commit(put=[snapshot])
+        self.table.add(snapshot)
+        if job.status in ("running", "stopped"):
+            self.table.occupy(snapshot)
+        log.warning("taken back, it had no row: id=%s number=%d status=%s", job.id, job.number, job.status)
+        self._announce(snapshot)
+
     def start_due(self) -> None:
         """Hand over the jobs that have a slot now."""
         if self.held:
@@ -239,17 +260,22 @@ class Broker:
             self.following.end(name)
             self.start_due()
             self.stir()
-            self._note_end()
+            self._note_end(snapshot)
         elif isinstance(event, life.Started):
             attendance = self.supervision.get(name)
             if attendance is not None:
                 attendance.begun.set()
+        elif isinstance(event, life.Stopped | life.Continued):
+            attendance = self.supervision.get(name)
+            if attendance is not None:
+                attendance.turned.set()
+                attendance.turned = trio.Event()
         self._announce(snapshot)
 
-    def _note_end(self) -> None:
+    def _note_end(self, snapshot: Snapshot) -> None:
         """Pruning is done now and then, not at each end."""
         self._ends += 1
-        if self._ends % PRUNE_EVERY == 0:
+        if self.budget.note_end(snapshot) or self._ends % PRUNE_EVERY == 0:
             self.overfull.set()
 
     def _touch(self, snapshot: Snapshot, *, new: bool = False) -> None:

@@ -10,8 +10,11 @@ from jobbroker.core.agent import PromptRefused, Template, command
 from jobbroker.core.message import STDOUT
 from jobbroker.settings import Settings
 from jobclient import paths
-from jobclient.protocol.errors import InvalidParams
+from jobclient.protocol.errors import InvalidParams, TooLarge
 from jobclient.protocol.wire import Kind, StartParams, Text
+
+MAX_PROMPT = 1024 * 1024
+"""Bytes. A job holds its prompt twice and must fit into a message; the system takes an eighth of this at most."""
 
 
 class CommandLine(Struct, frozen=True):
@@ -82,6 +85,10 @@ def _prompt(params: StartParams) -> str:
     prompt = params.prompt
     if prompt is None or not prompt.strip():
         raise InvalidParams(f"`prompt` is {'missing' if prompt is None else 'empty'}: say what the agent is to do")
+    if len(prompt.encode("utf-8", "replace")) > MAX_PROMPT:
+        raise TooLarge(
+            f"`prompt` has more than {MAX_PROMPT} bytes: put it into a file, and tell the agent to read that"
+        )
     if "\0" in prompt:
         raise InvalidParams("`prompt` holds a NUL, which no program can be given")
     return prompt

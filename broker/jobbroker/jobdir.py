@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
@@ -15,9 +16,15 @@ from msgspec import Struct
 
 from jobbroker import claim, fallocate
 from jobbroker.core import record
+from jobbroker.plainfile import allocated, open_plain
 
 if TYPE_CHECKING:
     from collections.abc import Generator
+
+OUTPUT = ("output", "index")
+"""What a job wrote: the two files that may go while the job stays."""
+MAX_RECORD = 64 << 20
+"""No record is larger: a message, which all in it came by, is at most 16 MiB."""
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -121,7 +128,9 @@ class JobDirectories:
             if not claim.take(descriptor):
                 return False
             data = _read_all(descriptor)
-            _, lines = record.decode(data)
+            head, lines = record.decode(data)
+            if head.id != name.encode():
+                raise record.DamagedRecord("this is the record of another job")  # a link to it, for all we know
             if lines:
                 return False
             os.pwrite(descriptor, record.encode_line(b"N", reason, wall_ms), data.rfind(b"\0") + 1)
@@ -146,22 +155,55 @@ class JobDirectories:
             os.symlink(word, "word", dir_fd=directory)
             os.rename("word", entry, src_dir_fd=directory, dst_dir_fd=directory)
 
-    def remove(self, name: str) -> None:
-        """Remove the directory and the files in it. What is no plain entry of ours stays, and so does the directory.
+    def output_room(self, name: str) -> int:
+        """Bytes of disk that a job's output takes; 0 if it has none, or no directory of ours."""
+        try:
+            with self.opened(name) as directory:
+                return sum(allocated(entry, directory) for entry in OUTPUT)
+        except OSError:
+            return 0
+
+    def remove_output(self, name: str) -> int:
+        """Remove what a job wrote, and nothing else of it; returns the bytes of disk it took.
 
         Raises:
             OSError: something could not be removed.
         """
+        taken = self.output_room(name)
+        with suppress(FileNotFoundError), self.opened(name) as directory:
+            for entry in OUTPUT:
+                with suppress(FileNotFoundError):
+                    os.unlink(entry, dir_fd=directory)
+        return taken
+
+    def remove(self, name: str) -> int:
+        """Remove the directory and the files in it, whatever they are; returns the bytes of disk the output took.
+
+        A directory in it is none of ours: then nothing is removed at all.
+
+        Raises:
+            OSError: something could not be removed.
+        """
+        taken = self.output_room(name)
         with suppress(FileNotFoundError):
             with self.opened(name) as directory:
-                for entry in os.listdir(directory):
+                entries = sorted(os.listdir(directory), key="record".__ne__)  # first what a job is made from again
+                for entry in entries:
+                    _refuse_directory(entry, directory)
+                for entry in entries:
                     os.unlink(entry, dir_fd=directory)
             os.rmdir(name, dir_fd=self._root)
+        return taken
+
+
+def _refuse_directory(entry: str, directory: int) -> None:
+    if stat.S_ISDIR(os.stat(entry, dir_fd=directory, follow_symlinks=False).st_mode):
+        raise IsADirectoryError(errno.EISDIR, "a directory that is none of ours is in it", entry)
 
 
 @contextmanager
 def _opened(directory: int, flags: int) -> Generator[int]:
-    descriptor = os.open("record", flags | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=directory)
+    descriptor = open_plain("record", flags, directory)
     try:
         yield descriptor
     finally:
@@ -190,7 +232,10 @@ def _set_room_aside(descriptor: int, start: int) -> None:
 
 
 def _read_all(descriptor: int) -> bytes:
-    data = os.pread(descriptor, os.fstat(descriptor).st_size, 0)
+    size = os.fstat(descriptor).st_size
+    if size > MAX_RECORD:
+        raise record.DamagedRecord("it is too large for a record")
+    data = os.pread(descriptor, size, 0)
     while more := os.pread(descriptor, 65536, len(data)):
         data += more
     return data

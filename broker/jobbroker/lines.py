@@ -52,6 +52,11 @@ def survivors(line: Line) -> list[int]:
     return [int(pid) for pid in line.fields[7].split(b",") if pid.isdigit()]
 
 
+def killed(line: Line) -> int:
+    """How many processes an X counts that ended by SIGKILL alone; 0 of a shim that did not count."""
+    return line.number(8) if len(line.fields) > 8 else 0
+
+
 def spawn_error(stage: str, number: int, of: Job) -> str:
     """`STAGE: ERRNONAME: text: what`, for people and for the exit codes 126 and 127 of the command line."""
     what = of.cwd if stage == "cwd" else (of.argv[0] if of.argv else "")

@@ -1,7 +1,7 @@
-"""A job whose shim was killed: it runs on without one, and the daemon holds its limits until it ends.
+"""A job nobody vouches for: its shim was killed, or its record is gone. The daemon holds its limits until it ends.
 
-Nobody will ever see its exit status, its output ends with its shim, and what its processes left behind is found only
-while it lives. So this is a last resort: it keeps the job visible as running, and it can be cancelled.
+Nobody will ever see its exit status, its output may end here, and what its processes left behind is found only while it
+lives. So this is a last resort: it keeps the job visible as running, and it can be cancelled.
 """
 
 from __future__ import annotations
@@ -15,26 +15,33 @@ import trio
 
 from jobbroker import tree
 from jobbroker.clock import mono_ms
-from jobbroker.core import ladder, record
-from jobbroker.identity import send_signal
+from jobbroker.core import ladder
+from jobbroker.identity import open_process, read_file, send_signal
 from jobbroker.signals import SIGCONT, SIGKILL, SIGTERM
 from jobclient.protocol.wire import Reason
 
+MARK = "JOBBROKER_JOB_ID"
+"""In the environment of every job: its id."""
 KILL_PAUSE_SECONDS = 0.005
 
 
 class Orphan:
-    """The ladder of a job without a shim."""
+    """The ladder of a job without a shim.
 
-    def __init__(self, pid: int, pidfd: int, head: record.Head, *, since: int) -> None:
+    Attributes:
+        epitaph: what to say of it when it has ended.
+        killed: its processes that SIGTERM did not end.
+    """
+
+    def __init__(self, pid: int, pidfd: int, *, since: int, timeout_ms: int, grace_ms: int, epitaph: str) -> None:
         """Watch the process behind `pidfd`, which started at `since` on the monotonic clock."""
+        self.epitaph = epitaph
         self._pid = pid
         self._pidfd = pidfd
         # Its output went to the shim's pipes, so silence means nothing any more.
-        self._ladder = ladder.Ladder(
-            since, timeout_ms=head.amount(b"timeoutMs"), idle_ms=0, grace_ms=head.amount(b"graceMs")
-        )
+        self._ladder = ladder.Ladder(since, timeout_ms=timeout_ms, idle_ms=0, grace_ms=grace_ms)
         self._wait = trio.CancelScope()
+        self.killed: set[int] = set()
 
     @property
     def ending(self) -> bool:
@@ -73,9 +80,10 @@ class Orphan:
 
     def _kill(self) -> None:
         """What descends from it first: once it is gone itself, nothing tells what was its own."""
-        tree.kill_round(self._pid)
+        self.killed |= tree.kill_round(self._pid)
         try:
-            send_signal(self._pidfd, SIGKILL)
+            if send_signal(self._pidfd, SIGKILL):
+                self.killed.add(self._pid)
         except PermissionError:  # it belongs to another user by now, and runs on, and is said to
             pass
 
@@ -87,6 +95,23 @@ class Orphan:
                     os.killpg(self._pid, number)
                 except (ProcessLookupError, PermissionError):
                     pass
+
+
+def open_marked(pid: int, name: str) -> int | None:
+    """A pidfd on the process of that pid if it is one of that job's, which its environment tells.
+
+    For want of a record there is no start time to know it by. A process that hides its environment is not taken.
+    """
+    handle = open_process(pid)
+    if handle is None:
+        return None
+    try:
+        if f"{MARK}={name}".encode() in read_file(f"/proc/{pid}/environ").split(b"\0"):
+            return handle
+    except OSError:  # gone, or another user's by now
+        pass
+    os.close(handle)
+    return None
 
 
 def is_over(pidfd: int) -> bool:

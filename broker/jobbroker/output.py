@@ -15,19 +15,24 @@ from msgspec import Struct
 
 from jobbroker.core.index import ENTRY, decode
 from jobbroker.core.ranges import Entry, Range, ranges
+from jobbroker.plainfile import open_plain
 from jobclient.protocol.wire import Encoding, StreamName
 
 BLOCK = 256 * ENTRY
 """How much of an index is read at once."""
+NEAR = 16
+"""Entries at the end that are looked at first: who follows a job reads what came last."""
 MAX_TAIL = 16 * 1024 * 1024
 """How far back the last lines are searched for."""
+MAX_MARKS = 4096
+"""Ranges in a piece whose times are wanted: where each is a byte, their times would be more than a message may hold."""
 
 
 class Piece(Struct, frozen=True):
     """Bytes of one stream from `start`; the reader goes on at `next`; `dropped` bytes before `start` were not kept.
 
     The last `run` bytes of the data lie side by side in the file and end at `end`; beyond it, up to `next`, there is
-    nothing of this stream.
+    nothing of this stream. `marks` has the ranges the data is made of: place in the data, microseconds, kind.
     """
 
     data: bytes
@@ -36,6 +41,7 @@ class Piece(Struct, frozen=True):
     dropped: int
     end: int
     run: int
+    marks: list[tuple[int, int, int]] = []
 
     def after(self, taken: int) -> int:
         """Where the reader goes on if it takes only so many bytes: all but a few of the last `run`."""
@@ -43,17 +49,25 @@ class Piece(Struct, frozen=True):
 
 
 class OutputReader:
-    """The output of one job as it is now; more may come while it is read."""
+    """The output of one job as it is now; more may come while it is read.
+
+    Attributes:
+        size: where it ends.
+        is_gone: whether there is no file: it wrote nothing, or what it wrote was given up.
+    """
 
     def __init__(self, output: int, index: int) -> None:
         self._output = output
         self._index = index
+        self.is_gone = output < 0
         self.size = os.fstat(output).st_size if output >= 0 else 0
         # The index is written first: whatever part of `output` we see, its entry is there.
         self._entries = os.fstat(index).st_size // ENTRY if index >= 0 else 0
 
     def read(self, stream: StreamName, start: int, limit: int) -> Piece:
         """At most `limit` bytes of a stream, from `start` on, without a gap among them."""
+        if start >= self.size:
+            return Piece(b"", start, start, 0, start, 0, [])
         while True:
             piece = self._read(stream, start, limit)
             # Oldest bytes are given up first: if the first of these is still kept, none was a hole when it was read.
@@ -67,6 +81,7 @@ class OutputReader:
         data = bytearray()
         first = at = end = start
         dropped = run = 0
+        marks: list[tuple[int, int, int]] = []
         for piece in self._ranges(start):
             begin = max(piece.start, start)
             if not piece.belongs_to(stream):
@@ -79,14 +94,15 @@ class OutputReader:
             else:
                 if not data:
                     first = begin
+                marks.append((len(data), piece.time, piece.kind))
                 want = min(piece.end - begin, limit - len(data))
                 got = os.pread(self._output, want, begin)
                 data += got
                 run = run + len(got) if end == begin else len(got)
                 at = end = begin + len(got)
-                if len(data) >= limit or len(got) < want:
+                if len(data) >= limit or len(got) < want or len(marks) == MAX_MARKS:
                     break
-        return Piece(bytes(data), first if data else at, at, dropped, end, run)
+        return Piece(bytes(data), first if data else at, at, dropped, end, run, marks)
 
     def amount(self, stream: StreamName, start: int, end: int) -> int:
         """How many bytes a stream has from `start` to `end`, those that were not kept among them."""
@@ -165,6 +181,9 @@ class OutputReader:
 
     def _find(self, start: int) -> int:
         """The number of the last entry at or before an offset."""
+        near = self._find_near(start)
+        if near is not None:
+            return near
         low, high = 0, self._entries
         while high - low > 1:
             middle = (low + high) // 2
@@ -174,6 +193,15 @@ class OutputReader:
             else:
                 high = middle
         return low
+
+    def _find_near(self, start: int) -> int | None:
+        """The same, if it is one of the last few: by one look instead of one for each halving of the index."""
+        first = max(0, self._entries - NEAR)
+        data = os.pread(self._index, NEAR * ENTRY, first * ENTRY) if self._entries else b""
+        for at in range(len(data) - ENTRY, -1, -ENTRY):
+            if any(data[at + 8 : at + ENTRY]) and int.from_bytes(data[at : at + 8], "little") <= start:
+                return first + at // ENTRY
+        return None
 
     def _first_valid(self, low: int, high: int) -> int:
         """The first entry from `low` on that was not given up, `high` if there is none. Those lie side by side."""
@@ -192,6 +220,23 @@ class OutputReader:
         data = os.pread(self._index, ENTRY, number * ENTRY)
         return int.from_bytes(data[:8], "little"), int.from_bytes(data[8:], "little")
 
+    @property
+    def entries_there(self) -> int:
+        """How many entries the index has, with those that were given up."""
+        return self._entries
+
+    def entry(self, number: int) -> Entry | None:
+        """One of them, None if it was given up."""
+        return next(iter(self.some_entries(number, 1)), None)
+
+    def first_kept(self, number: int) -> int:
+        """The first entry from `number` on that was not given up."""
+        return self._first_valid(number, self._entries)
+
+    def some_entries(self, first: int, count: int) -> list[Entry]:
+        """Up to so many of them, without those that were given up."""
+        return decode(os.pread(self._index, min(count, self._entries - first) * ENTRY, first * ENTRY))
+
     def entries(self, first: int) -> Iterator[Entry]:
         """What the index says from its entry `first` on."""
         end = self._entries * ENTRY
@@ -203,12 +248,16 @@ class OutputReader:
 
 @contextmanager
 def opened_output(directory: int) -> Generator[OutputReader]:
-    """The output of the job whose directory this is; a job that wrote nothing has an empty one."""
+    """The output of the job whose directory this is; a job that wrote nothing has an empty one.
+
+    Raises:
+        NotPlain: something else has taken the place of its files.
+    """
     descriptors: list[int] = []
     try:
         for name in ("output", "index"):
             try:
-                descriptors.append(os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=directory))
+                descriptors.append(open_plain(name, os.O_RDONLY, directory))
             except FileNotFoundError:
                 descriptors.append(-1)
         yield OutputReader(*descriptors)

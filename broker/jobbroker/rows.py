@@ -21,6 +21,12 @@ Row: TypeAlias = tuple[int, str, str, str, str | None, str | None, str | None, i
 """number, id, status, kind, name, cwd, key, completed (ms), snapshot."""
 Value: TypeAlias = "str | int | None"
 
+Place: TypeAlias = tuple[int, int]
+"""Where an ended job stands among all: when it ended (ms), and its number."""
+FIRST: Place = (-1, 0)
+"""Before all of them."""
+
+_ANY = Filter()
 _PIECE = 100  # rows per query of a long read, so that no query holds the log for long
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(Snapshot)
@@ -32,6 +38,11 @@ def encode(snapshot: Snapshot) -> Row:
     completed = None if job.completed_at is None else milliseconds(job.completed_at)
     text = _encoder.encode(snapshot).decode()
     return (job.number, job.id, job.status, job.kind, job.name, _place(job.cwd), snapshot.key, completed, text)
+
+
+def place(snapshot: Snapshot) -> Place:
+    """Where an ended job stands in the order of ends."""
+    return milliseconds(snapshot.job.completed_at or ""), snapshot.job.number
 
 
 def _place(cwd: Text) -> str:
@@ -94,10 +105,25 @@ class Rows:
         """All jobs that have not ended, by number."""
         return self._all("WHERE status IN ('queued', 'running', 'stopped') ORDER BY number")
 
-    def oldest_ended(self, limit: int, before_ms: int | None = None) -> list[Snapshot]:
-        """The jobs that ended first, if need be only those that ended before a time."""
+    def oldest_ended(
+        self, limit: int, before_ms: int | None = None, *, after: Place = FIRST, wanted: Filter = _ANY
+    ) -> list[Snapshot]:
+        """The jobs that ended first, if need be only those that ended before a time.
+
+        Args:
+            limit: the most to return.
+            before_ms: that time.
+            after: the `place` of the last one seen; those behind it are meant.
+            wanted: a filter; labels are only looked for roughly, as in `between`.
+        """
+        where, values = _conditions(wanted)
+        asked = statuses(wanted)
+        if asked is not None:  # the + keeps SQLite from taking the index of statuses, and sorting
+            where.append(f"+status IN ({', '.join('?' * len(asked))})")
+            values += sorted(asked)
         until = (1 << 62) if before_ms is None else before_ms
-        return self._all("WHERE completed < ? ORDER BY completed, number LIMIT ?", until, limit)
+        rest = " AND ".join(["WHERE completed IS NOT NULL AND (completed, number) > (?, ?) AND completed < ?", *where])
+        return self._all(rest + " ORDER BY completed, number LIMIT ?", *after, until, *values, limit)
 
     def counts(self) -> dict[Status, int]:
         """How many jobs there are of each status."""

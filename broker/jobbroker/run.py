@@ -62,6 +62,7 @@ class Run:
         self.files: tuple[int, ...] = ()  # output and index, where they are in memory only
         self.input = -1  # our end of its stdin: any daemon opens it through /proc, to write
         self.paused: dict[Pipe, int] = {}  # when to look at them again
+        self.killed: set[int] = set()  # processes that SIGTERM did not end
         self.poke = Poke(identity, directory)
 
     def go(self) -> bool:
@@ -186,7 +187,7 @@ class Run:
                 continue
             patience = self.patience(now)
             if step == ladder.KILL:
-                tree.kill_round(self.shim.pid)
+                self.killed |= tree.kill_round(self.shim.pid)
                 patience = KILL_PAUSE_MS
             for descriptor, _ in poller.poll(patience):
                 self.handle(descriptor, poller, family)
@@ -249,6 +250,8 @@ class Run:
         (self.ladder.stopped if stopped else self.ladder.continued)(now)
         if self.journal.takes_stop(stopped=stopped):
             self.tell(b"T" if stopped else b"C", wall_ms(), now)
+        elif not self.shim.send(self.id + b" look"):  # the record says no more of it, but /proc does
+            self.poke.send()
 
     def hear(self) -> None:
         """SIGTERM: the daemon left word, to end the job or its input. Without a word it was not the daemon."""
@@ -312,7 +315,7 @@ class Run:
         named = b",".join(b"%d" % pid for pid in left[:NAMED_SURVIVORS])
         size, dropped = self.capture.size, self.capture.dropped
         totals = size[STDOUT], dropped[STDOUT], size[STDERR], dropped[STDERR]
-        line = self.journal.write(b"X", family.status or 0, wall_ms(), mono_ms(), *totals, named)
+        line = self.journal.write(b"X", family.status or 0, wall_ms(), mono_ms(), *totals, named, len(self.killed))
         family.reap()
         self.publish(line)
         return family.alone

@@ -33,6 +33,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     Attributes:
         max_running: jobs that may run at once.
         max_output: output kept of each job.
+        max_total_output: output kept of all jobs, 0 for any amount; the oldest ended ones give theirs up.
         timeout_ms: time limit of a command that asks for none, 0 for none.
         grace_ms: time between SIGTERM and SIGKILL.
         keep_jobs: ended jobs kept.
@@ -46,6 +47,7 @@ class Settings(Struct, frozen=True, kw_only=True):
 
     max_running: int
     max_output: int = 100 * _MIB
+    max_total_output: int = 2048 * _MIB
     timeout_ms: int = 0
     grace_ms: int = 5000
     keep_jobs: int = 10_000
@@ -61,6 +63,7 @@ class Settings(Struct, frozen=True, kw_only=True):
 _LIMITS: dict[str, tuple[str, str, Callable[[object], int]]] = {
     "maxRunning": ("max_running", "JOBBROKER_MAX_RUNNING", at_least_one),
     "maxOutput": ("max_output", "JOBBROKER_MAX_OUTPUT", size),
+    "maxTotalOutput": ("max_total_output", "JOBBROKER_MAX_TOTAL_OUTPUT", size),
     "timeout": ("timeout_ms", "JOBBROKER_TIMEOUT", duration),
     "grace": ("grace_ms", "JOBBROKER_GRACE", duration),
     "keepJobs": ("keep_jobs", "JOBBROKER_KEEP_JOBS", count),

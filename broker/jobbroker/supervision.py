@@ -16,13 +16,13 @@ import trio
 
 from jobbroker.attendance import Attendance
 from jobbroker.channels import Channels
-from jobbroker.clock import wall_ms
+from jobbroker.clock import mono_ms, wall_ms
 from jobbroker.core import job, record
 from jobbroker.descriptors import SHORTAGES
-from jobbroker.identity import boot_id, open_checked, send_signal
+from jobbroker.identity import boot_id, is_dead, open_checked, read_stat, send_signal
 from jobbroker.jobdir import JobDirectories, Reading
-from jobbroker.lines import event_of, reason_of, survivors
-from jobbroker.orphan import Orphan, is_over
+from jobbroker.lines import event_of, killed, reason_of, survivors
+from jobbroker.orphan import Orphan, is_over, open_marked
 from jobbroker.processes import NoShim, Shim
 from jobbroker.signals import SIGTERM
 from jobbroker.volatile import VolatileOutputs
@@ -36,7 +36,7 @@ UNSURE_SECONDS = 0.01
 RETRY_SECONDS = 0.5
 """Before something that could not be done for want of a descriptor, memory or disk is tried again."""
 _GONE = frozenset(
-    (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.EACCES, errno.EPERM)
+    (errno.ENOENT, errno.ENOTDIR, errno.ENXIO, errno.EACCES, errno.EPERM)
 )  # of a record: waiting brings it back no more; anything else is trouble of ours, and says nothing of the job
 
 log = logging.getLogger("jobbroker.jobs")
@@ -82,6 +82,7 @@ class Supervision:
         if attendance is not None:
             attendance.begun.set()
             attendance.ended.set()
+            attendance.turned.set()
             attendance.drop_watch()
 
     # --- handing over -----------------------------------------------------------------------------------------------
@@ -150,6 +151,13 @@ class Supervision:
                 attendance.handovers -= 1
             self.look(name)
 
+    def see(self, name: str) -> None:
+        """Take from /proc whether a job stands still, where its record does not say: it is full, or has no shim."""
+        attendance = self._attended.get(name)
+        stat = None if attendance is None or attendance.started is None else read_stat(attendance.started.number(0))
+        if stat is not None and not is_dead(stat):
+            self._report(name, job.Stopped(wall_ms()) if stat[0] == b"T" else job.Continued())
+
     def fail(self, name: str) -> None:
         """A fault of ours kept a message from being heard: the record holds what it said."""
         attendance = self._attended.get(name)
@@ -166,6 +174,7 @@ class Supervision:
             attendance.started = line
         elif line.letter == b"X":
             attendance.survivors = survivors(line)
+            attendance.killed = killed(line)
         event = event_of(line, attendance.job)
         if event is not None:
             self._report(attendance.job.id, event)
@@ -180,10 +189,10 @@ class Supervision:
         try:
             reading = self._jobs.read(name)
         except record.DamagedRecord as exc:
-            self._lose(name, f"its record is damaged, and it may still run: {exc}")
+            self._care_without_record(attendance, f"its record is damaged: {exc}")
         except OSError as exc:
             if exc.errno in _GONE:
-                self._lose(name, f"its record is gone, and it may still run: {exc.strerror}")
+                self._care_without_record(attendance, f"its record is gone: {exc.strerror}")
             else:
                 log.warning("record not read, trying again: id=%s error=%s", name, exc)
                 self._look_later(attendance)
@@ -217,6 +226,8 @@ class Supervision:
         match record.verdict(reading.lines, locked=reading.locked, boot=self._boot):
             case record.LIVE:
                 self._adopt(attendance)
+                if not record.tells_of_stops(reading.lines):
+                    self.see(name)
             case record.ORPHANED:
                 self._care_for_orphan(attendance, reading)
             case record.UNBEGUN:
@@ -273,14 +284,45 @@ class Supervision:
             self._lose(attendance.job.id, "its shim was killed and it ended unseen")
             return
         log.warning("shim killed, job watched without it: id=%s pid=%d", attendance.job.id, started.number(0))
-        attendance.orphan = Orphan(started.number(0), handle, reading.head, since=started.number(4))
+        attendance.orphan = Orphan(
+            started.number(0),
+            handle,
+            since=started.number(4),
+            timeout_ms=attendance.job.timeout_ms,
+            grace_ms=attendance.job.grace_ms,
+            epitaph=LOST_WITH_SHIM,
+        )
         begun = record.last(reading.lines, b"L")
         if attendance.asked is None and begun is not None:  # its shim was ending it
             attendance.asked = (reason_of(begun), attendance.job.grace_ms)
+        self._watch_orphan(attendance, attendance.orphan, handle)
+
+    def _care_without_record(self, attendance: Attendance, why: str) -> None:
+        """There is no record to judge by. If its process is still there, it runs, and is watched until it ends."""
+        if attendance.watched or attendance.orphan is not None:
+            return  # by whom the record named when it could be read
+        of = attendance.job
+        handle = open_marked(of.pid, of.id) if of.pid is not None else None
+        if handle is None or of.pid is None:
+            self._lose(of.id, f"{why}; whether it ran, or still runs, is not known")
+            return
+        log.warning("no record, job watched without it: id=%s pid=%d error=%s", of.id, of.pid, why)
+        ran = 0 if of.started_at is None else max(0, wall_ms() - job.milliseconds(of.started_at))
+        attendance.orphan = Orphan(
+            of.pid,
+            handle,
+            since=mono_ms() - ran,
+            timeout_ms=of.timeout_ms,
+            grace_ms=of.grace_ms,
+            epitaph=f"{why}; how it ended was not seen",
+        )
+        self._watch_orphan(attendance, attendance.orphan, handle)
+
+    def _watch_orphan(self, attendance: Attendance, orphan: Orphan, handle: int) -> None:
         attendance.delivered = False
         self._deliver(attendance)
         _, scope = attendance.watch(handle)
-        self._nursery.start_soon(self._attend_orphan, attendance, attendance.orphan, handle, scope)
+        self._nursery.start_soon(self._attend_orphan, attendance, orphan, handle, scope)
 
     async def _attend_orphan(
         self, attendance: Attendance, orphan: Orphan, handle: int, scope: trio.CancelScope
@@ -289,7 +331,8 @@ class Supervision:
         try:
             with scope:
                 await orphan.run(lambda reason: self._report(name, job.EndBegun(reason)))
-                self._lose(name, LOST_WITH_SHIM)
+                attendance.killed = len(orphan.killed)
+                self._lose(name, orphan.epitaph)
         except Exception:
             log.exception("fault in watching without a shim: id=%s", name)
             attendance.orphan = None
@@ -340,10 +383,10 @@ class Supervision:
 
     def reconcile(self) -> None:
         """Take in what has happened already but waits in a socket: nothing read next is older than that."""
-        for attendance in list(self._attended.values()):
-            if attendance.shim is not None:
-                self._channels.hear(attendance.shim)
-            elif attendance.pidfd is not None and is_over(attendance.pidfd):
+        self._channels.hear_all()
+        adopted = [each for each in self._attended.values() if each.shim is None and each.pidfd is not None]
+        for attendance in adopted:
+            if attendance.pidfd is not None and is_over(attendance.pidfd):
                 self._settle(attendance)
 
     def _settle(self, attendance: Attendance) -> None:
@@ -352,4 +395,4 @@ class Supervision:
             attendance.drop_watch()
             self.look(attendance.job.id)
         elif not attendance.orphan.ending:  # else what it left behind is just being killed
-            self._lose(attendance.job.id, LOST_WITH_SHIM)
+            self._lose(attendance.job.id, attendance.orphan.epitaph)

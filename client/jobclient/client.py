@@ -210,8 +210,12 @@ class Client:
         limit: int | None = None,
         tail: int | None = None,
         wait_ms: int = 0,
+        times: bool = False,
     ) -> wire.Output:
-        """A piece of output from the cursor `start` on, or the last `tail` lines; see also `follow`."""
+        """A piece of output from the cursor `start` on, or the last `tail` lines; `times` asks for its `marks`.
+
+        See also `follow`.
+        """
         params: dict[str, object] = {
             "id": job,
             "stream": stream,
@@ -219,6 +223,7 @@ class Client:
             "limit": limit,
             "tail": tail,
             "waitMs": wait_ms,
+            "times": times or None,
         }
         return self._call("job/output", params, wire.Output, patience=wait_ms / 1000)
 
@@ -268,14 +273,47 @@ class Client:
         """Send a signal to a job's process group, or to its leader alone."""
         return self._call("job/signal", {"id": job, "signal": signal, "target": target}, wire.OneJob).job
 
+    def pause(self, job: str) -> wire.Job:
+        """Stop all processes of a job; its limits wait for it. Raises `NotDelivered` if something runs on."""
+        return self._call("job/pause", {"id": job}, wire.OneJob).job
+
+    def resume(self, job: str) -> wire.Job:
+        """Let all processes of a job go on."""
+        return self._call("job/resume", {"id": job}, wire.OneJob).job
+
+    def last_stopped(self) -> wire.Job:
+        """The job that was stopped last, of those that still are. Raises `JobNotFound` if there is none."""
+        return self._call("job/lastStopped", {}, wire.OneJob).job
+
+    def processes(self, job: str) -> wire.Processes:
+        """What a job consists of right now."""
+        return self._call("job/processes", {"id": job}, wire.Processes)
+
     def remove(self, job: str) -> wire.Removed:
         """Forget an ended job, with all it left."""
         return self._call("job/remove", {"id": job}, wire.Removed)
 
-    def cleanup(self, *, max_age_ms: int | None = None, keep: int | None = None, dry_run: bool = False) -> wire.Removed:
-        """Forget ended jobs older than `max_age_ms` (24 h), but never the newest `keep`."""
-        params: dict[str, object] = {"maxAgeMs": max_age_ms, "keep": keep, "dryRun": dry_run}
-        return self._call("job/cleanup", params, wire.Removed, patience=None)
+    def cleanup(
+        self,
+        *,
+        max_age_ms: int | None = None,
+        keep: int | None = None,
+        max_bytes: int | None = None,
+        jobs: wire.Filter | None = None,
+        dry_run: bool = False,
+    ) -> wire.Removed:
+        """Forget ended jobs: those that every argument allows.
+
+        Args:
+            max_age_ms: ended longer ago than this; 24 h by default, 0 with `max_bytes`.
+            keep: never the newest so many of those the filter wants.
+            max_bytes: the oldest, until the output of those that are left takes no more disk than this.
+            jobs: only those a filter wants; all its statuses must be of ended jobs.
+            dry_run: only tell which.
+        """
+        wanted: dict[str, object] = {} if jobs is None else msgspec.to_builtins(jobs)
+        sizes: dict[str, object] = {"maxAgeMs": max_age_ms, "keep": keep, "maxBytes": max_bytes, "dryRun": dry_run}
+        return self._call("job/cleanup", {**wanted, **sizes}, wire.Removed, patience=None)
 
     # ----------------------------------------------------------------------------------------------------------------
 

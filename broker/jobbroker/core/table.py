@@ -218,6 +218,10 @@ class Table:
         """How many jobs hold a slot."""
         return len(self._busy)
 
+    def slot_holders(self) -> list[str]:
+        """The ids of the jobs that hold one."""
+        return sorted(self._busy)
+
     def get(self, identity: str) -> Snapshot | None:
         """The job with that id, if it is here."""
         return self._by_id.get(identity)

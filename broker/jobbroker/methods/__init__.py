@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jobbroker.methods import broker, events, job
+from jobbroker.methods import broker, control, events, job
 from jobbroker.methods.call import Method
 
-METHODS: dict[str, Method] = {**broker.METHODS, **job.METHODS, **events.METHODS}
+METHODS: dict[str, Method] = {**broker.METHODS, **job.METHODS, **control.METHODS, **events.METHODS}

@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from jobbroker.broker import Leaving
 from jobbroker.clock import mono_ms
-from jobbroker.methods.call import Call, Method
+from jobbroker.methods.call import Call, Method, Pending
 from jobclient.protocol import errors, wire
 from jobclient.protocol.framing import MAX_MESSAGE
 from jobclient.version import __version__
@@ -31,8 +31,17 @@ def ping(call: Call, _: wire.Nothing) -> wire.Ping:
     )
 
 
-def status(call: Call, params: wire.Nothing) -> wire.BrokerStatus:
-    """How it is."""
+def status(call: Call, params: wire.Nothing) -> Pending:
+    """How it is, as of now; only the output of live jobs takes a look at the disk."""
+    return Pending(_with_output(call, _status(call, params)))
+
+
+async def _with_output(call: Call, found: wire.BrokerStatus) -> wire.BrokerStatus:
+    found.total_output = await call.broker.budget.look()
+    return found
+
+
+def _status(call: Call, params: wire.Nothing) -> wire.BrokerStatus:
     broker = call.broker
     broker.reconcile()
     base = ping(call, params)
@@ -46,11 +55,13 @@ def status(call: Call, params: wire.Nothing) -> wire.BrokerStatus:
         uptime_ms=base.uptime_ms,
         counts={str(name): count for name, count in broker.table.counts.items()},
         connections=broker.connections,
+        total_output=broker.usage.total,
         degraded=broker.degraded(),
         warnings=list(settings.warnings),
         limits=wire.Limits(
             max_running=settings.max_running,
             max_output=settings.max_output,
+            max_total_output=settings.max_total_output,
             max_message=MAX_MESSAGE,
             timeout_ms=settings.timeout_ms,
             grace_ms=settings.grace_ms,

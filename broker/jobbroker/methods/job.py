@@ -1,4 +1,4 @@
-"""`job/*`: start, look, wait, end, remove. What a job wrote is in `methods/output.py`."""
+"""`job/*`: start, look, remove. What a job wrote is in `methods/output.py`, what is done to one in `control.py`."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ import msgspec
 
 from jobbroker.admission import Admission
 from jobbroker.core.job import Snapshot, is_terminal
-from jobbroker.core.table import matcher
+from jobbroker.core.table import matcher, statuses
 from jobbroker.methods.call import Call, Method, Pending
 from jobbroker.methods.output import output, result
 from jobbroker.methods.pages import MAX_PAGE, fitting
 from jobbroker.methods.wait import wait
+from jobbroker.removal import Policy
 from jobbroker.requests import as_wire
-from jobbroker.signalling import deliver, number_of
 from jobclient.protocol import errors, wire
+from jobclient.protocol.wire import TERMINAL
 
 PAGE = 100
 DAY_MS = 24 * 60 * 60 * 1000
@@ -67,34 +68,6 @@ def list_jobs(call: Call, params: wire.ListParams) -> wire.JobList:
     return wire.JobList(jobs=jobs, next=following if len(jobs) == len(found) else str(jobs[-1].number))
 
 
-def cancel(call: Call, params: wire.CancelParams) -> Pending:
-    """End a job; by default answer only when everything of it is dead."""
-    snapshot = call.broker.find(params.id)
-    if params.grace_ms is not None and params.grace_ms < 0:
-        raise errors.InvalidParams("`graceMs` must not be negative")
-    return Pending(_cancel(call, snapshot, params))
-
-
-async def _cancel(call: Call, snapshot: Snapshot, params: wire.CancelParams) -> wire.Cancelled:
-    broker = call.broker
-    attendance = await broker.through(lambda: broker.endings.cancel(snapshot, "user", params.grace_ms))
-    if attendance is None:
-        return wire.Cancelled(job=snapshot.job, changed=False, survivors=[])
-    if params.confirm is not False:
-        await broker.endings.confirm(snapshot, attendance, params.grace_ms)
-    return wire.Cancelled(job=broker.view(snapshot), changed=True, survivors=attendance.survivors)
-
-
-def signal(call: Call, params: wire.SignalParams) -> wire.OneJob:
-    """Send a signal to a running job."""
-    number = number_of(params.signal)
-    snapshot = call.broker.find(params.id)
-    if snapshot.job.status not in ("running", "stopped"):
-        raise _wrong_state(snapshot.job, "there is no process to signal")
-    deliver(call.broker.supervision.get(snapshot.job.id), number, params.target or "group")
-    return wire.OneJob(job=call.broker.view(snapshot))
-
-
 def remove(call: Call, params: wire.JobParams) -> Pending:
     """Remove an ended job with all it left."""
     snapshot = call.broker.find(params.id)
@@ -108,18 +81,22 @@ async def _remove(call: Call, snapshots: list[Snapshot]) -> wire.Removed:
 
 
 def cleanup(call: Call, params: wire.CleanupParams) -> Pending:
-    """Remove old ended jobs."""
-    age = DAY_MS if params.max_age_ms is None else params.max_age_ms
-    if age < 0 or (params.keep or 0) < 0:
-        raise errors.InvalidParams("`maxAgeMs` and `keep` must not be negative")
-    return Pending(_cleanup(call, age, params.keep or 0, dry_run=bool(params.dry_run)))
+    """Remove ended jobs: by age, by number, by what they take on disk, and by what a filter says."""
+    asked = statuses(params)
+    if asked is not None and not asked <= TERMINAL:
+        raise errors.InvalidParams("`status` names one that is live; what is live is not removed: job/cancel ends it")
+    wanted = wire.Filter(status=params.status, kind=params.kind, label=params.label, name=params.name, cwd=params.cwd)
+    age = params.max_age_ms
+    if age is None:
+        age = DAY_MS if params.max_bytes is None else 0
+    policy = Policy(wanted=wanted, age_ms=age, keep=params.keep or 0, max_bytes=params.max_bytes)
+    call.broker.reconcile()
+    return Pending(_cleanup(call, policy, dry_run=bool(params.dry_run)))
 
 
-async def _cleanup(call: Call, age_ms: int, keep: int, *, dry_run: bool) -> wire.Removed:
-    old = await call.broker.removals.old_jobs(age_ms, keep)
-    if dry_run:
-        return wire.Removed(removed=[snapshot.job.id for snapshot in old])
-    return await _remove(call, old)
+async def _cleanup(call: Call, policy: Policy, *, dry_run: bool) -> wire.Removed:
+    broker = call.broker
+    return wire.Removed(removed=await broker.through(lambda: broker.removals.clean(policy, dry_run=dry_run)))
 
 
 def _wrong_state(job: wire.Job, advice: str) -> errors.InvalidState:
@@ -133,8 +110,6 @@ METHODS = {
     "job/wait": Method(wire.WaitParams, wait),
     "job/result": Method(wire.JobParams, result, positional=("id",)),
     "job/output": Method(wire.OutputParams, output),
-    "job/cancel": Method(wire.CancelParams, cancel, positional=("id",)),
-    "job/signal": Method(wire.SignalParams, signal),
     "job/remove": Method(wire.JobParams, remove, positional=("id",)),
     "job/cleanup": Method(wire.CleanupParams, cleanup),
 }

@@ -19,6 +19,7 @@ jobctl: start it anywhere, see it everywhere, trust what it says
   $ jobctl start -n tests -- pytest -q     # outlives this terminal
   $ jobctl list
   $ jobctl output -f tests
+  $ jobctl start --agent codex -- 'make the flaky test reliable'    # or claude, opencode, your own
   $ jobctl run -- make -j8; echo $?        # Ctrl-C goes to the job, twice cancels, Ctrl-\\ detaches
 
 usage: jobctl [--instance NAME] VERB [options] [JOB...] [-- COMMAND...]

@@ -52,6 +52,10 @@ class Console:
         """A word to the person, in the name of the program."""
         self._encode(ERR, f"jobctl: {render.escape_lines(text)}\n")
 
+    def ask(self, text: str) -> None:
+        """A question, its answer to be typed behind it."""
+        self._encode(ERR, render.escape_lines(text))
+
     def hint(self, text: str) -> None:
         """A word that is of use only to a person who is watching."""
         if os.isatty(ERR) and os.isatty(OUT):

@@ -38,7 +38,7 @@ def data_of(piece: Message) -> bytes:
 def tell_dropped(piece: Message, console: Console) -> None:
     """Say so where bytes are missing."""
     if piece["dropped"]:
-        console.note(f"{piece['dropped']} bytes of output were not kept here: over --max-output, or the disk was full")
+        console.note(f"{piece['dropped']} bytes of output were not kept here: over a limit, or the disk was full")
 
 
 class Follower:

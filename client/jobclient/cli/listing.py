@@ -9,6 +9,8 @@ from jobclient.raw import text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from jobclient.cli.console import Console
     from jobclient.cli.options import Given
     from jobclient.cli.shapes import Job
@@ -24,7 +26,7 @@ _HEADER = ("ID", "NAME", "STATE", "AGE", "ENDED", "COMMAND")
 def run(given: Given, link: Link, console: Console) -> int:
     """Print the table of jobs."""
     statuses = _statuses(given.text("status"))
-    wanted = _filter(given)
+    wanted = wanted_jobs(given)
     live = _fetch(link, {**wanted, "status": [each for each in statuses if each in words.LIVE]}, None)
     most = given.number("n")
     most = ENDED_SHOWN if most is None and not given.has("all") else most
@@ -42,17 +44,25 @@ def run(given: Given, link: Link, console: Console) -> int:
 
 
 def _statuses(given: str | None) -> list[str]:
-    known = [*words.LIVE, *words.TERMINAL]
-    if given is None:
-        return known
-    chosen = [each.strip().replace("-", "_") for each in given.split(",")]
-    for each in chosen:
+    known = (*words.LIVE, *words.TERMINAL)
+    return list(known) if given is None else chosen("list", given, known)
+
+
+def chosen(verb: str, given: str, known: Sequence[str]) -> list[str]:
+    """The statuses a list of words names.
+
+    Raises:
+        UsageError: one is none of these.
+    """
+    found = [each.strip().replace("-", "_") for each in given.split(",")]
+    for each in found:
         if each not in known:
-            raise UsageError(f"list: no status {each!r}, there are {', '.join(known)}")
-    return chosen
+            raise UsageError(f"{verb}: no status {each!r}, there are {', '.join(known)}")
+    return found
 
 
-def _filter(given: Given) -> dict[str, object]:
+def wanted_jobs(given: Given) -> dict[str, object]:
+    """A filter for jobs, by label, name and directory."""
     wanted: dict[str, object] = {}
     if given.has("label"):
         wanted["label"] = labels(given.all("label"))

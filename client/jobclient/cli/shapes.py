@@ -61,3 +61,15 @@ class Job(TypedDict):
     stderr: Stream
     rev: int
     env: list[Text]
+
+
+class Process(TypedDict):
+    """`wire.Process`."""
+
+    pid: int
+    ppid: int
+    pgid: int
+    command: Text
+    state: str
+    cpu: float
+    rss: int

@@ -58,7 +58,7 @@ def _tell(answer: Message, given: Given, console: Console) -> None:
     elif not given.has("quiet"):
         console.print(*(f"{words.title(job)}  {words.end(job)}" for job in answer["jobs"]))
     for job in answer["stopped"]:
-        console.note(f"{words.title(job)} is stopped, it is not waited for  -> jobctl signal {job['id']} CONT")
+        console.note(f"{words.title(job)} is stopped, it is not waited for  -> jobctl resume {job['id']}")
     if answer["timedOut"]:
         console.note("time is up, not all have ended  -> jobctl list")
 

@@ -22,6 +22,7 @@ class Limits(Result):
 
     max_running: int
     max_output: int
+    max_total_output: int
     max_message: int
     timeout_ms: int
     grace_ms: int
@@ -38,10 +39,14 @@ class Places(Result):
 
 
 class BrokerStatus(Ping, kw_only=True):
-    """`broker/status`: `counts` by job status, `connections` open now, `degraded` says what is wrong."""
+    """`broker/status`: `counts` by job status, `connections` open now, `degraded` says what is wrong.
+
+    `total_output` is what the output of all jobs takes on disk, in bytes.
+    """
 
     counts: dict[str, int]
     connections: int
+    total_output: int
     backend: None = None
     degraded: list[str]
     warnings: list[str]

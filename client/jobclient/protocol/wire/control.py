@@ -1,10 +1,10 @@
-"""`job/cancel`, `job/signal`, `job/remove`, `job/cleanup`: act on jobs."""
+"""`job/cancel`, `job/signal`, `job/processes`, `job/remove`, `job/cleanup`: act on jobs."""
 
 from __future__ import annotations
 
-from jobclient.protocol.wire.job import Amount, Job, Target
-from jobclient.protocol.wire.look import JobParams
-from jobclient.protocol.wire.message import Params, Result
+from jobclient.protocol.wire.job import Amount, Job, Target, Text
+from jobclient.protocol.wire.look import Filter, JobParams
+from jobclient.protocol.wire.message import Result
 
 
 class CancelParams(JobParams):
@@ -15,11 +15,15 @@ class CancelParams(JobParams):
 
 
 class Cancelled(Result):
-    """`job/cancel`: `changed` is false if the job had already ended; `survivors` could not be killed."""
+    """`job/cancel`: `changed` is false if the job had already ended; `killed` processes of it took SIGKILL to end.
+
+    `survivors` could not be killed.
+    """
 
     job: Job
     changed: bool
     survivors: list[int]
+    killed: int = 0
 
 
 class SignalParams(JobParams):
@@ -29,11 +33,35 @@ class SignalParams(JobParams):
     target: Target | None = None
 
 
-class CleanupParams(Params):
-    """`job/cleanup`: ended jobs older than `max_age_ms` (24 h), never the newest `keep`; `dry_run` only lists."""
+class Process(Result):
+    """A process of a job. `cpu` is its share of one core since it started, in percent, `rss` its memory in bytes."""
+
+    pid: int
+    ppid: int
+    pgid: int
+    command: Text
+    state: str
+    cpu: float
+    rss: int
+
+
+class Processes(Result):
+    """`job/processes`: the job's process groups, its own first, and its processes, parents before children."""
+
+    pgids: list[int]
+    processes: list[Process]
+
+
+class CleanupParams(Filter):
+    """`job/cleanup`: ended jobs older than `max_age_ms`, never the newest `keep`; `dry_run` only lists.
+
+    With `max_bytes` the oldest go until the output of those that are left takes no more. The default of `max_age_ms` is
+    24 h, with `max_bytes` it is 0.
+    """
 
     max_age_ms: Amount | None = None
     keep: Amount | None = None
+    max_bytes: Amount | None = None
     dry_run: bool | None = None
 
 

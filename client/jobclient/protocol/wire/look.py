@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from msgspec import UNSET, Struct, UnsetType
+
 from jobclient.protocol.wire.job import Amount, Encoding, Job, OneStream, Status, StreamName, Text
 from jobclient.protocol.wire.message import Params, Result
 
@@ -109,13 +111,25 @@ class Waited(Result):
 
 
 class OutputParams(JobParams, rename={"from_": "from", "wait_ms": "waitMs"}):
-    """`job/output`: from a cursor, or the last `tail` lines; `wait_ms` waits for more when there is nothing yet."""
+    """`job/output`: from a cursor, or the last `tail` lines; `wait_ms` waits for more when there is nothing yet.
+
+    `times` asks for `marks`.
+    """
 
     stream: StreamName | None = None
     from_: str | None = None
     limit: Amount | None = None
     tail: Amount | None = None
     wait_ms: Amount | None = None
+    times: bool | None = None
+
+
+class Mark(Struct, frozen=True, rename="camel"):
+    """From byte `at` of a piece on, a stream wrote what is there, at that time."""
+
+    at: int
+    time: str
+    stream: Literal["stdout", "stderr"]
 
 
 class Output(Result):
@@ -127,3 +141,4 @@ class Output(Result):
     next: str
     dropped: int
     eof: bool
+    marks: list[Mark] | UnsetType = UNSET
