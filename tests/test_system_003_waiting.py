@@ -169,6 +169,7 @@ def test_r116_several_come_in_the_order_in_which_they_ended(
 ) -> None:
     jobs = [gated(client, tmp_path / str(n), labels={"of": "order"})["id"] for n in range(3)]
     waits = [client.send("job/wait", ids=jobs), client.send("job/wait", jobs={"label": {"of": "order"}})]
+    client.call("broker/ping")
     expected = [jobs[n] for n in order]
     for n in order:
         open_gate(tmp_path / str(n))
