@@ -192,7 +192,7 @@ def test_a_filter_means_the_live_jobs_of_now(client: Wire, tmp_path: Path) -> No
     open_gate(tmp_path / "gate")
     assert ids(client.answer(waiting)["jobs"]) == [job]
     nobody = client.call("job/wait", jobs={"name": "nobody"})
-    assert nobody == {"jobs": [], "stopped": [], "timedOut": False}
+    assert nobody == {"jobs": [], "stopped": [], "timedOut": False, "match": None}
     client.call("job/cancel", id=later, graceMs=0)
     bads: list[Message] = [
         {"jobs": {}, "all": True},
