@@ -6,7 +6,7 @@ import os
 
 from jobclient import surroundings
 from jobclient.cli import exits, words
-from jobclient.cli.listing import labels
+from jobclient.cli.filters import labels
 from jobclient.cli.options import Option, UsageError, Verb
 from jobclient.cli.render import escape, quote
 from jobclient.raw import text
