@@ -179,6 +179,21 @@ class Broker:
         if snapshot.on_disconnect == "cancel" and self.leaving is None and not self._ties.is_tied(snapshot.job.id):
             self.cancel_soon(snapshot.job.id, "disconnect")  # its starter left before it was committed
 
+    async def take_back(self, snapshot: Snapshot) -> None:
+        """A job whose record proves it, and which has no row, is one of ours again. Its number stays, if it is free."""
+        job, rows = snapshot.job, self.store.rows
+        if not job.number or self.table.by_number(job.number) or rows.by_number(job.number):
+            job.number = self.store.take_number()
+        if snapshot.key is not None and self.admissions.has_key(snapshot.key):
+            snapshot.key = None
+        self._touch(snapshot, new=True)
+        await self.store.commit(put=[snapshot])
+        self.table.add(snapshot)
+        if job.status in ("running", "stopped"):
+            self.table.occupy(snapshot)
+        log.warning("taken back, it had no row: id=%s number=%d status=%s", job.id, job.number, job.status)
+        self._announce(snapshot)
+
     def start_due(self) -> None:
         """Hand over the jobs that have a slot now."""
         if self.held:

@@ -26,7 +26,7 @@ FILES = {
     "cancel": "control", "signal": "control", "pause": "control", "resume": "control", "remove": "control",
     "fg": "foreground",
     "processes": "processes",
-    "clean": "cleaning",
+    "clean": "cleaning", "export": "export",
     "events": "events",
     "broker status": "broker", "broker start": "broker", "broker stop": "broker", "broker restart": "broker",
     "broker logs": "broker", "socket-path": "broker",
