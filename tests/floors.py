@@ -18,8 +18,8 @@ BROKER = (
     (
         "agents", "answers", "census", "channels", "commandline", "descriptors", "events", "feeds", "following",
         "givenup", "history", "holding", "jobdir", "lines", "listener", "lock", "log", "notify", "orphan", "outbox",
-        "output", "pausing", "plainfile", "processes", "requests", "rows", "schema", "settings", "store", "systemd",
-        "totals", "unfinished", "values", "volatile", "waiting",
+        "output", "pattern", "pausing", "plainfile", "processes", "requests", "rows", "schema", "searching", "settings",
+        "store", "systemd", "totals", "unfinished", "values", "volatile", "waiting",
     ),
     # 3: the jobs
     (

@@ -114,6 +114,16 @@ class OutputReader:
                 found += min(piece.end, end) - max(piece.start, start)
         return found
 
+    def offset(self, stream: StreamName, start: int, after: int) -> int:
+        """The offset of the byte of a stream that is so many of its bytes after the one at `start`."""
+        for piece in self._ranges(start):
+            if piece.belongs_to(stream):
+                begin = max(piece.start, start)
+                if after < piece.end - begin:
+                    return begin + after
+                after -= piece.end - begin
+        return self.size
+
     def tail(self, stream: StreamName, lines: int) -> int:
         """Where the last `lines` lines of a stream begin; a last line without its newline counts."""
         if lines <= 0:
