@@ -12,7 +12,7 @@ from hypothesis import given, strategies as st
 
 from jobbroker.capture import Capture
 from jobbroker.core.index import STDERR, STDOUT, encode
-from jobbroker.core.ranges import Entry
+from jobbroker.core.ranges import Entry, ranges
 from jobbroker.output import OutputReader, opened_output
 from jobbroker.totals import BLOCK, Totals
 from jobclient.protocol.wire import Stream, StreamName
@@ -84,6 +84,31 @@ def test_by_cursor_and_from_the_end(chunks: list[tuple[int, bytes]], limit: int,
                 last, more = output.last(stream, 50)
                 assert data.endswith(last)
                 assert more or last == given_
+
+
+@given(CHUNKS, LIMITS, st.data())
+def test_any_read_at_any_moment_is_the_truth(chunks: list[tuple[int, bytes]], limit: int, data: st.DataObject) -> None:
+    with directory() as place:
+        capture, truth, kinds = Capture(place, limit), b"", b""
+        for kind, chunk in chunks:
+            capture.store(kind, chunk)
+            truth, kinds = truth + chunk, kinds + bytes([kind]) * len(chunk)
+            with opened_output(place) as output:
+                start = data.draw(st.integers(0, output.size))
+                stream, wanted = data.draw(st.sampled_from(STREAMS))
+                most = data.draw(st.integers(1, 100))
+                piece = output.read(stream, start, most)
+                holes = [each for each in ranges(output.entries(0), output.size) if each.dropped]
+            assert start <= piece.start <= piece.next <= output.size <= len(truth)
+            theirs = [at for at in range(start, piece.next) if kinds[at] & wanted]
+            assert piece.data == bytes(truth[at] for at in theirs if at >= piece.start)
+            assert len(piece.data) <= most
+            assert (
+                piece.data or piece.next == output.size or not any(kinds[at] & wanted for at in theirs[piece.dropped :])
+            )
+            if stream == "all" or not any(hole.start < start < hole.end for hole in holes):
+                assert piece.dropped == sum(at < piece.start for at in theirs)
+        capture.close()
 
 
 def test_a_long_index_is_read_once() -> None:
