@@ -11,6 +11,7 @@ from pathlib import Path
 
 import trio
 
+from jobbroker import inflow
 from jobbroker.broker import Broker
 from jobbroker.core import job as life, record
 from jobbroker.core.job import Snapshot, is_live
@@ -91,6 +92,8 @@ async def adopt(broker: Broker, live: list[Snapshot]) -> None:
             attendance.asked = (snapshot.asked, snapshot.asked_grace_ms)
             attendance.delivered = snapshot.ending is not None
         broker.supervision.look(snapshot.job.id)
+        if attendance.claim is not None and broker.jobs.input_ended(snapshot.job.id):
+            inflow.end(broker.jobs, snapshot.job.id, attendance.claim)  # it may not have heard of it
     await _end_the_tied(broker, live)
     broker.release()
     still = sum(is_live(snapshot.job) for snapshot in live)
@@ -136,5 +139,5 @@ def _was_never_promised(jobs: JobDirectories, name: str) -> bool:
     try:
         reading = jobs.read(name)
     except (record.DamagedRecord, FileNotFoundError):
-        return jobs.holds_at_most(name, "record")
+        return jobs.holds_at_most(name, "record", "input")
     return not reading.lines and not reading.locked

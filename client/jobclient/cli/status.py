@@ -46,6 +46,7 @@ def _facts(job: Job) -> Iterator[tuple[str, str]]:
     yield "agent", escape(job.get("agent") or "")
     yield "prompt", escape(job.get("prompt") or "")
     yield "command", _command(job)
+    yield "stdin", {"null": "", "file": escape(untext(job["stdinFile"] or ""))}.get(job["stdin"], job["stdin"])
     yield "directory", escape(untext(job["cwd"]))
     yield "number", f"%{job['number']}"
     yield "labels", escape(" ".join(f"{key}={value}" for key, value in job["labels"].items()))
