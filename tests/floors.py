@@ -18,8 +18,8 @@ BROKER = (
     (
         "agents", "answers", "census", "channels", "commandline", "descriptors", "events", "feeds", "following",
         "givenup", "history", "holding", "inflow", "jobdir", "lines", "listener", "lock", "log", "notify", "orphan",
-        "outbox", "output", "pausing", "plainfile", "processes", "requests", "rows", "schema", "settings", "stdin",
-        "store", "systemd", "totals", "unfinished", "values", "volatile", "waiting", "wiretext",
+        "outbox", "output", "pattern", "pausing", "plainfile", "processes", "requests", "rows", "schema", "searching",
+        "settings", "stdin", "store", "systemd", "totals", "unfinished", "values", "volatile", "waiting", "wiretext",
     ),
     # 3: the jobs
     (

@@ -9,7 +9,8 @@ import msgspec
 import pytest
 from msgspec import Struct
 
-from jobbroker import commandline, connection, requests
+from jobbroker import commandline, connection, pattern, requests
+from jobbroker.core import blocks
 from jobbroker.methods import METHODS, output, pages
 from jobclient.protocol import framing, jsonrpc, wire
 from jobclient.protocol.errors import BY_CODE, from_wire, to_wire
@@ -58,6 +59,8 @@ TYPES: dict[str, type[Struct]] = {
     "origin": wire.Origin,
     "filter": wire.Filter,
     "stdinSource": wire.StdinSource,
+    "untilOutput": wire.UntilOutput,
+    "outputMatch": wire.OutputMatch,
     "process": wire.Process,
     "jobResult": wire.JobResult,
     "limits": wire.Limits,
@@ -75,6 +78,8 @@ LIMITS = [
     commandline.MAX_PROMPT,
     requests.MAX_NAME,
     requests.MAX_LABELS,
+    pattern.MAX_PATTERN,
+    blocks.MAX_LINE,
 ]
 SECTIONS = dict(sections(DOCUMENT))
 

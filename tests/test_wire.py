@@ -96,6 +96,7 @@ LEFT = (
     '{"stdout":"o","stderr":"e","exitCode":0,"durationMs":3,"truncated":false,"encoding":"utf-8",'
     '"agent":"codex","message":"o"}'
 )
+MATCH = '{"stream":"stderr","line":"up","encoding":"utf-8","start":"3","next":"6"}'
 PROCESS = '{"pid":7,"ppid":6,"pgid":7,"command":"sh","state":"sleeping","cpu":0.5,"rss":4096}'
 GOLDEN: list[tuple[type[Result], str]] = [
     (wire.Done, "{}"),
@@ -106,7 +107,8 @@ GOLDEN: list[tuple[type[Result], str]] = [
     (wire.ResultResult, f'{{"job":{QUEUED},"result":{LEFT}}}'),
     (wire.JobList, '{"jobs":[],"next":null}'),
     (wire.JobList, f'{{"jobs":[{QUEUED},{ENDED}],"next":"12"}}'),
-    (wire.Waited, f'{{"jobs":[{ENDED}],"stopped":[],"timedOut":false}}'),
+    (wire.Waited, f'{{"jobs":[{ENDED}],"stopped":[],"timedOut":false,"match":null}}'),
+    (wire.OutputMatch, MATCH),
     (wire.Output, '{"data":"aGk=","encoding":"base64","start":"0","next":"2","dropped":0,"eof":true}'),
     (wire.Cancelled, f'{{"job":{QUEUED},"changed":false,"survivors":[11],"killed":2}}'),
     (wire.Processes, f'{{"pgids":[7],"processes":[{PROCESS}]}}'),

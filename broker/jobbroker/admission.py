@@ -113,6 +113,10 @@ class Admissions:
             raise errors.InvalidParams(f"`idempotencyKey` {key!r} was used for another request (job {known.job.id})")
         return admission or known
 
+    def has_key(self, key: str) -> bool:
+        """Whether a job has that key, or one that is being admitted."""
+        return bool(self._by_key.get(key) or self._table.by_key(key) or self._store.rows.by_key(key))
+
     def _new_id(self) -> str:
         while True:
             identity = reference.new_id(os.urandom(reference.RANDOM_BYTES))

@@ -32,6 +32,7 @@ from jobbroker.jobdir import JobDirectories
 from jobbroker.output import OutputReader, opened_output
 from jobbroker.removal import Removals
 from jobbroker.requests import Surroundings
+from jobbroker.searching import Searching
 from jobbroker.settings import Settings
 from jobbroker.store import Store
 from jobbroker.supervision import Supervision
@@ -75,6 +76,7 @@ class Broker:
         events: who hears of changes.
         volatile: output that is kept in memory only.
         following: who waits for jobs to write more.
+        searching: who waits for a line that matches.
         held: nothing is started yet, or any more.
         leaving: why the broker ends, None while it does not; `left` is set with it.
         connections: clients connected.
@@ -102,6 +104,7 @@ class Broker:
         self.following = Following(self._output_size)
         feeds = Feeds(self.opened_output, self._output_size, self.following)
         self.events = Events(about.epoch, Changes(store.rev), feeds)
+        self.searching = Searching(self.opened_output, self.following)
         self.history = History(store.rows)
         self.waiting = WaitingRoom()
         self.inflow = Inflow()
@@ -180,6 +183,21 @@ class Broker:
         self._announce(snapshot)
         if snapshot.on_disconnect == "cancel" and self.leaving is None and not self._ties.is_tied(snapshot.job.id):
             self.cancel_soon(snapshot.job.id, "disconnect")  # its starter left before it was committed
+
+    async def take_back(self, snapshot: Snapshot) -> None:
+        """A job whose record proves it, and which has no row, is one of ours again. Its number stays, if it is free."""
+        job, rows = snapshot.job, self.store.rows
+        if not job.number or self.table.by_number(job.number) or rows.by_number(job.number):
+            job.number = self.store.take_number()
+        if snapshot.key is not None and self.admissions.has_key(snapshot.key):
+            snapshot.key = None
+        self._touch(snapshot, new=True)
+        await self.store.commit(put=[snapshot])
+        self.table.add(snapshot)
+        if job.status in ("running", "stopped"):
+            self.table.occupy(snapshot)
+        log.warning("taken back, it had no row: id=%s number=%d status=%s", job.id, job.number, job.status)
+        self._announce(snapshot)
 
     def start_due(self) -> None:
         """Hand over the jobs that have a slot now."""

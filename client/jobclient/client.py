@@ -45,6 +45,7 @@ _EVENTS: dict[str, type[Event]] = {
     watch.RESET: Reset,
     FAREWELL: wire.BrokerShuttingDown,
 }
+_LIVE: tuple[wire.Status, ...] = ("queued", "running", "stopped")
 _FOLLOW_WAIT_MS = 60_000
 _PIECE = 256 * 1024
 
@@ -161,16 +162,35 @@ class Client:
         *jobs: str,
         any: bool = False,  # noqa: A002  # the protocol's words
         all: bool = False,  # noqa: A002
+        filter: wire.Filter | None = None,  # noqa: A002
+        until_output: str | wire.UntilOutput | None = None,
         timeout_ms: int | None = None,
     ) -> wire.Waited:
-        """Wait until jobs have ended, or until the first has with `any`; without a time limit, for as long as it takes.
+        """Wait until jobs have ended; without a time limit, for as long as it takes.
 
-        With `all`, for all jobs that are live now. Those that have ended are returned in order of completion.
+        Those that have ended are returned in order of completion.
+
+        Args:
+            jobs: these jobs.
+            any: be content with the first that ends.
+            all: for all jobs that are live now.
+            filter: for those of them that match.
+            until_output: until the one job has written a line that matches, or has ended without.
+            timeout_ms: how long to wait.
 
         Raises:
             InvalidState: the one job waited for is stopped.
         """
-        params: dict[str, object] = {"ids": self._live() if all else jobs, "any": any, "timeoutMs": timeout_ms}
+        if [bool(jobs), all, filter is not None].count(True) != 1:
+            raise TypeError("name jobs, or say all=True, or give a filter")
+        if isinstance(until_output, str):
+            until_output = wire.UntilOutput(pattern=until_output)
+        params: dict[str, object] = {
+            "ids": jobs or self._live(filter),
+            "any": any,
+            "timeoutMs": timeout_ms,
+            "untilOutput": None if until_output is None else msgspec.to_builtins(until_output),
+        }
         patience = None if timeout_ms is None else timeout_ms / 1000
         return self._call("job/wait", params, wire.Waited, patience=patience)
 
@@ -317,12 +337,16 @@ class Client:
 
     # ----------------------------------------------------------------------------------------------------------------
 
-    def _live(self) -> tuple[str, ...]:
-        """The live jobs by id: after a reconnect, "all" would mean others."""
+    def _live(self, wanted: wire.Filter | None) -> tuple[str, ...]:
+        """The live jobs that are wanted, by id: after a reconnect, "all" would mean others."""
+        wanted = wanted or wire.Filter()
+        asked = [wanted.status] if isinstance(wanted.status, str) else wanted.status
+        status: list[wire.Status] = [each for each in _LIVE if asked is None or each in asked]
         ids: tuple[str, ...] = ()
         before: str | None = None
         while True:
-            page = self.list(status=("queued", "running", "stopped"), before=before)
+            params = {**msgspec.to_builtins(wanted), "status": status, "before": before}
+            page = self._call("job/list", params, wire.JobList)
             ids += tuple(job.id for job in page.jobs)
             before = page.next
             if before is None:

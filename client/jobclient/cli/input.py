@@ -91,7 +91,7 @@ VERBS = (
         "input", run, "give a job started with --stdin pipe something to read", "JOB [TEXT]",
         Option("-n --no-newline", "", "do not end TEXT with a newline"),
         Option("--close", "", "then nothing more comes: the job reads the end"),
-        needs=1, examples="jobctl input repl 'print(1)'\njobctl input import - --close < data.csv",
+        needs=1, examples="jobctl input repl 'print(1)'\njobctl input --close repl",
     ),
 )  # fmt: skip
 """Without TEXT, or with -, what comes on stdin. It returns when the job's pipe has it all."""

@@ -27,7 +27,7 @@ FILES = {
     "fg": "foreground",
     "input": "input",
     "processes": "processes",
-    "clean": "cleaning",
+    "clean": "cleaning", "export": "export",
     "events": "events",
     "broker status": "broker", "broker start": "broker", "broker stop": "broker", "broker restart": "broker",
     "broker logs": "broker", "socket-path": "broker",

@@ -61,8 +61,10 @@ from jobclient.protocol.wire.look import (
     Mark as Mark,
     OneJob as OneJob,
     Output as Output,
+    OutputMatch as OutputMatch,
     OutputParams as OutputParams,
     ResultResult as ResultResult,
+    UntilOutput as UntilOutput,
     Waited as Waited,
     WaitParams as WaitParams,
 )
