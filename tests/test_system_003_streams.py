@@ -93,6 +93,7 @@ def test_r136_a_follower_is_woken_by_what_comes_and_told_what_he_missed(client: 
         assert (len(kept) + dropped, kept[-3:]) == (300_008 - 5000, b"end")
     silent = client.start("sh", "-c", "read x < " + str(fifo))["id"]
     waiting = client.send("job/output", id=silent, waitMs=10**9)
+    client.call("broker/ping")  # so it waits by now
     fifo.write_text("go\n")
     assert client.answer(waiting)["eof"] is True, "the end wakes, not the time"
     nothing = client.call("job/output", id=job, stream="stderr", **{"from": "5000"})
