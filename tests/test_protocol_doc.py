@@ -9,7 +9,8 @@ import msgspec
 import pytest
 from msgspec import Struct
 
-from jobbroker import commandline, connection, requests
+from jobbroker import commandline, connection, pattern, requests
+from jobbroker.core import blocks
 from jobbroker.methods import METHODS, output, pages
 from jobclient.protocol import framing, jsonrpc, wire
 from jobclient.protocol.errors import BY_CODE, from_wire, to_wire
@@ -33,6 +34,7 @@ RESULTS: dict[str, type[Struct] | None] = {
     "job/lastStopped": wire.OneJob,
     "job/processes": wire.Processes,
     "job/signal": wire.OneJob,
+    "job/input": wire.Done,
     "job/remove": wire.Removed,
     "job/cleanup": wire.Removed,
     "events/subscribe": wire.Subscribed,
@@ -56,6 +58,9 @@ TYPES: dict[str, type[Struct]] = {
     "mark": wire.Mark,
     "origin": wire.Origin,
     "filter": wire.Filter,
+    "stdinSource": wire.StdinSource,
+    "untilOutput": wire.UntilOutput,
+    "outputMatch": wire.OutputMatch,
     "process": wire.Process,
     "jobResult": wire.JobResult,
     "limits": wire.Limits,
@@ -73,6 +78,8 @@ LIMITS = [
     commandline.MAX_PROMPT,
     requests.MAX_NAME,
     requests.MAX_LABELS,
+    pattern.MAX_PATTERN,
+    blocks.MAX_LINE,
 ]
 SECTIONS = dict(sections(DOCUMENT))
 

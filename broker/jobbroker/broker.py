@@ -27,10 +27,12 @@ from jobbroker.events import Events
 from jobbroker.feeds import Feeds
 from jobbroker.following import Following
 from jobbroker.history import History
+from jobbroker.inflow import Inflow
 from jobbroker.jobdir import JobDirectories
 from jobbroker.output import OutputReader, opened_output
 from jobbroker.removal import Removals
 from jobbroker.requests import Surroundings
+from jobbroker.searching import Searching
 from jobbroker.settings import Settings
 from jobbroker.store import Store
 from jobbroker.supervision import Supervision
@@ -74,6 +76,7 @@ class Broker:
         events: who hears of changes.
         volatile: output that is kept in memory only.
         following: who waits for jobs to write more.
+        searching: who waits for a line that matches.
         held: nothing is started yet, or any more.
         leaving: why the broker ends, None while it does not; `left` is set with it.
         connections: clients connected.
@@ -101,8 +104,10 @@ class Broker:
         self.following = Following(self._output_size)
         feeds = Feeds(self.opened_output, self._output_size, self.following)
         self.events = Events(about.epoch, Changes(store.rev), feeds)
+        self.searching = Searching(self.opened_output, self.following)
         self.history = History(store.rows)
         self.waiting = WaitingRoom()
+        self.inflow = Inflow()
         self.supervision = Supervision(jobs, self.volatile, self.apply, self._requeue)
         self.admissions = Admissions(store, jobs, table, self.supervision, settings, around)
         self.endings = Endings(store, self.supervision, self.apply)

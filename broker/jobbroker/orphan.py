@@ -17,13 +17,15 @@ from jobbroker import tree
 from jobbroker.clock import mono_ms, wall_ms
 from jobbroker.core import ladder, record
 from jobbroker.core.job import milliseconds
-from jobbroker.identity import open_checked, open_process, read_file, send_signal
-from jobbroker.signals import SIGCONT, SIGKILL, SIGTERM
+from jobbroker.identity import open_checked, open_process, read_file, read_stat, send_signal
+from jobbroker.signals import SIGCONT, SIGKILL, SIGSTOP, SIGTERM
 from jobclient.protocol.wire import Job, Reason
 
 MARK = "JOBBROKER_JOB_ID"
 """In the environment of every job: its id."""
 KILL_PAUSE_SECONDS = 0.005
+MAX_ROUNDS = 200
+"""Rounds of killing after which what hangs in the kernel is waited for no more."""
 
 
 class Orphan:
@@ -45,6 +47,7 @@ class Orphan:
         self._ladder = ladder.Ladder(since, timeout_ms=timeout_ms, idle_ms=0, grace_ms=grace_ms)
         self._wait = trio.CancelScope()
         self.killed: set[int] = set()
+        self._rounds = 0
 
     @property
     def ending(self) -> bool:
@@ -82,13 +85,23 @@ class Orphan:
             await trio.lowlevel.wait_readable(self.pidfd)
 
     def _kill(self) -> None:
-        """What descends from it first: once it is gone itself, nothing tells what was its own."""
-        self.killed |= tree.kill_round(self.pid)
+        """What descends from it first, and itself once it stands still and nothing of that is left.
+
+        Gone, it could no longer tell what was its own; and as long as it runs, it may have one child more.
+        """
         try:
-            if send_signal(self.pidfd, SIGKILL):
+            send_signal(self.pidfd, SIGSTOP)
+            self.killed |= tree.kill_round(self.pid)
+            self._rounds += 1
+            alone = self._stands_still() and not tree.survivors(self.pid)
+            if (alone or self._rounds > MAX_ROUNDS) and send_signal(self.pidfd, SIGKILL):
                 self.killed.add(self.pid)
         except PermissionError:  # it belongs to another user by now, and runs on, and is said to
             pass
+
+    def _stands_still(self) -> bool:
+        stat = read_stat(self.pid)
+        return stat is None or stat[0] == b"T"
 
     def _signal_group(self) -> None:
         """As a shim would. The leader was alive a moment ago; while it is, its group is no stranger's."""

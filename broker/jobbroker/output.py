@@ -114,6 +114,16 @@ class OutputReader:
                 found += min(piece.end, end) - max(piece.start, start)
         return found
 
+    def offset(self, stream: StreamName, start: int, after: int) -> int:
+        """The offset of the byte of a stream that is so many of its bytes after the one at `start`."""
+        for piece in self._ranges(start):
+            if piece.belongs_to(stream):
+                begin = max(piece.start, start)
+                if after < piece.end - begin:
+                    return begin + after
+                after -= piece.end - begin
+        return self.size
+
     def tail(self, stream: StreamName, lines: int) -> int:
         """Where the last `lines` lines of a stream begin; a last line without its newline counts."""
         if lines <= 0:
@@ -209,6 +219,23 @@ class OutputReader:
         """Where an entry begins, and its stamp, 0 if it was given up."""
         data = os.pread(self._index, ENTRY, number * ENTRY)
         return int.from_bytes(data[:8], "little"), int.from_bytes(data[8:], "little")
+
+    @property
+    def entries_there(self) -> int:
+        """How many entries the index has, with those that were given up."""
+        return self._entries
+
+    def entry(self, number: int) -> Entry | None:
+        """One of them, None if it was given up."""
+        return next(iter(self.some_entries(number, 1)), None)
+
+    def first_kept(self, number: int) -> int:
+        """The first entry from `number` on that was not given up."""
+        return self._first_valid(number, self._entries)
+
+    def some_entries(self, first: int, count: int) -> list[Entry]:
+        """Up to so many of them, without those that were given up."""
+        return decode(os.pread(self._index, min(count, self._entries - first) * ENTRY, first * ENTRY))
 
     def entries(self, first: int) -> Iterator[Entry]:
         """What the index says from its entry `first` on."""

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from msgspec import Struct
 
 from jobbroker.core.index import DROPPED, STDERR, STDOUT
-from jobclient.protocol.wire import Stream, StreamName
+from jobclient.protocol.wire import StreamName
 
 _WANTED = {"all": STDOUT | STDERR, "stdout": STDOUT, "stderr": STDERR}
 
@@ -42,14 +42,3 @@ def ranges(entries: Iterable[Entry], size: int) -> Iterator[Range]:
         before = entry
     if before is not None and before[0] < size:
         yield Range(before[0], size, before[2], before[1])
-
-
-def total(pieces: Iterable[Range]) -> tuple[Stream, Stream]:
-    """Size and dropped bytes of stdout and of stderr, as of now."""
-    size = {STDOUT: 0, STDERR: 0}
-    dropped = {STDOUT: 0, STDERR: 0}
-    for piece in pieces:
-        stream = piece.kind & ~DROPPED
-        size[stream] += piece.end - piece.start
-        dropped[stream] += piece.end - piece.start if piece.dropped else 0
-    return Stream(size[STDOUT], dropped[STDOUT]), Stream(size[STDERR], dropped[STDERR])

@@ -187,6 +187,12 @@ def last(lines: list[Line], letter: bytes) -> Line | None:
     return None
 
 
+def input_inode(claim: Line) -> int | None:
+    """Of a job that reads from a pipe: the inode of that; None of any other."""
+    words = [word[1:] for word in claim.fields[3].split(b",") if word.startswith(b"i")]
+    return int(words[0]) if words and _fits(words, (_BIG,)) else None
+
+
 def files_in_memory(claim: Line) -> list[tuple[int, int]]:
     """Of a job that keeps nothing on a disk: its shim's descriptors of output and index, each with its inode."""
     words = [word[1:].split(b".") for word in claim.fields[3].split(b",") if word.startswith(b"m")]

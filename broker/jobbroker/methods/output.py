@@ -54,7 +54,12 @@ def _start(call: Call, snapshot: Snapshot, params: wire.OutputParams) -> int:
             raise errors.InvalidParams("`tail` must not be negative")
         with _opened(call, snapshot) as reader:
             return reader.tail(params.stream or "all", params.tail)
-    cursor = params.from_ or "0"
+    return offset(params.from_)
+
+
+def offset(cursor: str | None) -> int:
+    """The offset a client's cursor stands for; the beginning without one."""
+    cursor = cursor or "0"
     if not (cursor.isascii() and cursor.isdecimal() and len(cursor) <= 18):
         raise errors.InvalidParams("`from` must be the `next` or `start` of an earlier answer")
     return int(cursor)

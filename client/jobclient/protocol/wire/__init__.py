@@ -16,6 +16,7 @@ from jobclient.protocol.wire.control import (
     Cancelled as Cancelled,
     CancelParams as CancelParams,
     CleanupParams as CleanupParams,
+    InputParams as InputParams,
     Process as Process,
     Processes as Processes,
     Removed as Removed,
@@ -44,6 +45,7 @@ from jobclient.protocol.wire.job import (
     ResourceLimit as ResourceLimit,
     ShutdownMode as ShutdownMode,
     Status as Status,
+    StdinKind as StdinKind,
     Stream as Stream,
     StreamName as StreamName,
     Target as Target,
@@ -59,8 +61,10 @@ from jobclient.protocol.wire.look import (
     Mark as Mark,
     OneJob as OneJob,
     Output as Output,
+    OutputMatch as OutputMatch,
     OutputParams as OutputParams,
     ResultResult as ResultResult,
+    UntilOutput as UntilOutput,
     Waited as Waited,
     WaitParams as WaitParams,
 )
@@ -79,4 +83,5 @@ from jobclient.protocol.wire.session import (
 from jobclient.protocol.wire.start import (
     Started as Started,
     StartParams as StartParams,
+    StdinSource as StdinSource,
 )
