@@ -49,7 +49,7 @@ fmt: $(DEV) ## format the code
 check: lint type test ## all that a commit must pass
 
 bench: $(DEV) ## measure, and print ratios against limits taken in the same run
-	PYTHONPATH=tests $(BIN)/python -P -m bench.run
+	PYTHONPATH=tests $(BIN)/python -P -m bench.run $(WHAT)
 
 chaos: $(DEV) ## 500 jobs of mixed ends while broker and fork server are killed again and again
 	PYTHONPATH=tests $(BIN)/python -P tests/chaos.py $(CHAOS)

@@ -174,6 +174,18 @@ def gate(tmp_path: Path) -> Generator[Bell]:
     gate.close()
 
 
+@pytest.fixture
+def rigid_disk(tmp_path: Path) -> Generator[Path]:
+    """A file system that cannot give a part of a file back."""
+    place = tmp_path / "rigid"
+    place.mkdir()
+    if os.geteuid() != 0 or subprocess.run(["mount", "-t", "ramfs", "none", place], check=False).returncode:
+        pytest.skip("no ramfs to be mounted here")
+    place.chmod(0o700)
+    yield place
+    subprocess.run(["umount", place], check=True)
+
+
 @pytest.fixture(params=["tmpfs", "ext4"])
 def small_disk(request: pytest.FixtureRequest, tmp_path: Path) -> Generator[Path]:
     """A disk of its own of a few MiB, to be filled."""

@@ -11,17 +11,16 @@ BROKER = (
     ("core", "core.*"),
     # 1: what a shim loads; Python and the floor below, nothing else
     (
-        "capture", "claim", "clock", "complain", "fallocate", "family", "forks", "forkserver", "identity", "journal",
-        "pipe", "poke", "run", "shim", "signals", "spawn", "tree",
+        "capture", "claim", "clock", "complain", "fallocate", "family", "forks", "forkserver", "identity", "intake",
+        "journal", "pipe", "poke", "run", "shim", "signals", "spawn", "tree",
     ),
     # 2: the daemon's tools, one thing of the system or of the protocol each
     (
-        "agents", "answers", "backend_process", "channels", "commandline", "descriptors", "events", "feeds",
-        "following", "givenup", "history", "holding", "jobdir", "leftover", "lines", "listener", "lock", "log",
-        "notify", "orphan", "outbox", "output",
-        "plainfile", "processes", "profile_choice", "profile_files", "requests", "rows", "schema", "settings", "stdio",
-        "store", "systemd", "totals", "unfinished",
-        "values", "volatile", "waiting",
+        "agents", "answers", "backend_process", "census", "channels", "commandline", "descriptors", "events", "feeds",
+        "following", "givenup", "history", "holding", "inflow", "jobdir", "leftover", "lines", "listener", "lock",
+        "log", "notify", "orphan", "outbox", "output", "pattern", "pausing", "plainfile", "processes", "profile_choice",
+        "profile_files", "requests", "rows", "schema", "searching", "settings", "stdin", "stdio", "store", "systemd",
+        "totals", "unfinished", "values", "volatile", "waiting", "wiretext",
     ),
     # 3: the jobs
     (

@@ -22,6 +22,7 @@ Table = tuple[str, list[list[str]]]
 WORDS: dict[object, str] = {
     str: "string",
     int: "integer",
+    float: "number",
     bool: "boolean",
     object: "anything",
     typing.Any: "anything",

@@ -184,6 +184,10 @@ def test_only_the_end_of_the_output_is_looked_at(wire: Wire) -> None:
     assert (far["message"], far["truncated"]) == (None, True)
     near = wire.call("job/result", id=asked(wire, f"{padding}; echo '{line}'", "field")["id"])["result"]
     assert (near["message"], near["truncated"]) == ("x", True)
+    fits = f"printf %s 'half a line'; echo '{line}'; head -c {(1 << 20) - len(line) - 1} /dev/zero | tr '\\0' y"
+    half = wire.call("job/result", id=asked(wire, fits, "field")["id"])["result"]
+    assert half["stdout"].startswith(line), "as if it were a line of its own"
+    assert half["message"] is None
 
 
 def test_the_settings_of_the_start_count(own: Home, wire: Wire, gate: Bell) -> None:

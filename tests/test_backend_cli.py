@@ -92,7 +92,11 @@ def test_the_command_line_of_the_daemon(new_home: Callable[..., Home]) -> None:
     home = new_home()
     for words, said in ((["--backend"], "needs a profile"), (["--backend", "nope"], "no profile 'nope'")):
         done = subprocess.run(
-            [sys.executable, "-P", "-m", "jobbroker", *words], env=home.environ, capture_output=True, text=True, check=False
+            [sys.executable, "-P", "-m", "jobbroker", *words],
+            env=home.environ,
+            capture_output=True,
+            text=True,
+            check=False,
         )
         assert done.returncode in (2, 78)
         assert said in done.stderr

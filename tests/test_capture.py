@@ -11,11 +11,11 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from jobbroker.capture import Capture
-from jobbroker.core.index import DROPPED, ENTRY, STDERR, STDOUT, decode, give_up
+from jobbroker.core import index
+from jobbroker.core.index import DROPPED, ENTRY, STAMP_US, STDERR, STDOUT, decode, give_up
 from jobbroker.pipe import CHUNK, WIDE_CHUNK, WIDEN_AFTER, Pipe
 
 if TYPE_CHECKING:
@@ -186,6 +186,77 @@ def test_a_chunk_larger_than_the_limit(tmp_path: Path) -> None:
     output = log.output()
     assert output[:10] == data[:10]
     assert output[-13:] == data[-10:] + b"end"
+
+
+# --- the index of a job that writes for days --------------------------------------------------------------------------
+
+
+def live_entries(log: Log) -> list[tuple[int, int, int]]:
+    return decode((log.directory / "index").read_bytes())
+
+
+@given(st.integers(0, 1 << 40), st.integers(0, 1 << 40))
+def test_times_give_way_to_what_must_be_told(limit: int, entries: int) -> None:
+    most = index.budget(limit)
+    assert not limit or most * ENTRY <= max(limit // 8, 65536)
+    assert STAMP_US <= index.stamp_us(entries, most) <= index.stamp_us(entries + 1, most) < 1 << 48
+    assert index.stamp_us(most // 16 - 1, most) == STAMP_US
+
+
+def test_a_trickle_for_days_keeps_every_byte_and_a_small_index(tmp_path: Path) -> None:
+    log = Log(tmp_path, 1_000_000)
+    begun, step, count = 1_700_000_000_000_000, 1_000_000, 300_000  # a byte a second, for three days and a half
+    for number in range(count):
+        log.kinds += bytes([STDOUT])
+        log.given += b"x"
+        log.capture.store(STDOUT, b"x", begun + number * step)
+    log.close()
+    assert log.check() == count, "nothing was dropped"
+    entries = live_entries(log)
+    assert len(entries) < index.budget(1_000_000)
+    ends = [*(start for start, _, _ in entries[1:]), count]
+    for (start, time, kind), end in zip(entries, ends, strict=True):
+        if not kind & DROPPED and start < end:
+            assert time == begun + start * step, "where a range begins its time is exact"
+            assert (end - 1 - start) * step <= STAMP_US + (time - begun + step) / 64, (
+                "behind that it is as good as the age"
+            )
+
+
+def two_streams_in_turn(place: Path) -> Log:
+    log = Log(place, 40_000)
+    for number in range(30_000):
+        log.store((STDOUT, STDERR)[number % 2], b"x")
+    log.close()
+    kept, most = log.check(), index.budget(40_000)
+    assert len(live_entries(log)) <= most + 4
+    assert kept > most // 2
+    return log
+
+
+def test_two_streams_in_turn_for_days_have_an_index_within_its_budget(tmp_path: Path) -> None:
+    log = two_streams_in_turn(tmp_path)
+    assert log.ranges()[-1][2] in (STDOUT, STDERR), "the end is what people read"
+    assert (tmp_path / "index").stat().st_blocks * 512 <= index.budget(40_000) * ENTRY + 8192
+
+
+# --- where nothing can be punched -------------------------------------------------------------------------------------
+
+
+def test_where_nothing_can_be_punched_the_beginning_is_kept(rigid_disk: Path) -> None:
+    log = two_streams_in_turn(rigid_disk)
+    assert log.ranges()[0][2] == STDOUT
+    assert log.ranges()[-1][2] & DROPPED
+
+
+@pytest.mark.parametrize("limit", [5_000, 10_000, 100_000])
+def test_where_nothing_can_be_punched_the_limit_holds(rigid_disk: Path, limit: int) -> None:
+    log = Log(rigid_disk, limit)
+    for turn in range(100):
+        log.store((STDOUT, STDERR)[turn % 2], os.urandom(3000))
+    log.close()
+    assert log.check() == limit
+    assert log.output()[:limit] == log.given[:limit]
 
 
 # --- disks that take no more ------------------------------------------------------------------------------------------

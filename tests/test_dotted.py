@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from jobbroker.core.dotted import ABSENT, Absent, expand, fill, find, find_all, key_of, matches, put, same
 from jobclient.protocol.jsonrpc import Json

@@ -9,11 +9,10 @@ from itertools import pairwise
 
 import pytest
 import trio
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from jobbroker.following import BUSY, FIRST, QUIET, SLICE, Following, pause
+from jobbroker.following import BUSY, CROWD, FIRST, QUIET, SLICE, Following, pause
 
 
 class Files:
@@ -54,6 +53,10 @@ def test_the_longer_a_job_is_silent_the_rarer_it_is_looked_at(silences: list[int
     pauses = [pause(silent, grown=grown) for silent in silences]
     assert all(before <= after for before, after in pairwise(pauses))
     assert set(pauses) <= {FIRST, BUSY, QUIET}
+    for crowd in (CROWD, CROWD + 1, 3 * CROWD, 4 * CROWD, 100 * CROWD):
+        rarer = [pause(silent, grown=grown, crowd=crowd) for silent in silences]
+        assert all(before <= after <= QUIET for before, after in zip(pauses, rarer, strict=True))
+    assert pause(0, grown=True, crowd=4 * CROWD) == QUIET
     assert pause(0, grown=False) == FIRST
     assert pause(0, grown=True) == BUSY
 

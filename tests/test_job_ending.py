@@ -52,7 +52,12 @@ def test_a_job_may_end_well_though_cancelled(client: Wire) -> None:
 
 def test_cancel_of_an_ended_job_changes_nothing(client: Wire) -> None:
     job = client.run("sh", "-c", "exit 3")
-    assert client.call("job/cancel", id=job["id"]) == {"job": job, "changed": False, "survivors": []}
+    assert client.call("job/cancel", id=job["id"]) == {
+        "job": job,
+        "changed": False,
+        "survivors": [],
+        "killed": 0,
+    }
 
 
 def test_cancel_without_confirmation_and_a_second_one_that_shortens_the_grace(client: Wire) -> None:

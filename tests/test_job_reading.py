@@ -157,7 +157,8 @@ def test_wait_is_in_order_of_completion(client: Wire, tmp_path: Path) -> None:
 def test_wait_for_any_and_with_a_timeout(client: Wire, tmp_path: Path) -> None:
     slow, quick = released(client, tmp_path / "slow", 1)[0], released(client, tmp_path / "quick", 1)[0]
     both = [slow["id"], quick["id"]]
-    assert client.call("job/wait", ids=both, timeoutMs=0) == {"jobs": [], "stopped": [], "timedOut": True}
+    nothing = client.call("job/wait", ids=both, timeoutMs=0)
+    assert nothing == {"jobs": [], "stopped": [], "timedOut": True, "match": None}
     waiting = client.send("job/wait", ids=both, any=True)
     (tmp_path / "quick").write_text("go\n")
     assert [job["id"] for job in client.answer(waiting)["jobs"]] == [quick["id"]]

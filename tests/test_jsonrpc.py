@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from jobclient.protocol.errors import InvalidRequest, ParseError
 from jobclient.protocol.jsonrpc import Batch, Json, Malformed, Notification, Request, Response, decode

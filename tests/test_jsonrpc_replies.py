@@ -8,8 +8,7 @@ import re
 
 import msgspec
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from jobclient.protocol import wire
 from jobclient.protocol.errors import BY_CODE, Busy, InternalError, RemoteError

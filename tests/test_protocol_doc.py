@@ -9,7 +9,8 @@ import msgspec
 import pytest
 from msgspec import Struct
 
-from jobbroker import commandline, connection, requests
+from jobbroker import commandline, connection, pattern, requests
+from jobbroker.core import blocks
 from jobbroker.methods import METHODS, output, pages
 from jobclient.protocol import framing, jsonrpc, wire
 from jobclient.protocol.errors import BY_CODE, from_wire, to_wire
@@ -28,7 +29,12 @@ RESULTS: dict[str, type[Struct] | None] = {
     "job/output": wire.Output,
     "job/result": wire.ResultResult,
     "job/cancel": wire.Cancelled,
+    "job/pause": wire.OneJob,
+    "job/resume": wire.OneJob,
+    "job/lastStopped": wire.OneJob,
+    "job/processes": wire.Processes,
     "job/signal": wire.OneJob,
+    "job/input": wire.Done,
     "job/remove": wire.Removed,
     "job/cleanup": wire.Removed,
     "events/subscribe": wire.Subscribed,
@@ -53,8 +59,13 @@ TYPES: dict[str, type[Struct]] = {
     "text": wire.Base64,
     "job": wire.Job,
     "stream": wire.Stream,
+    "mark": wire.Mark,
     "origin": wire.Origin,
     "filter": wire.Filter,
+    "stdinSource": wire.StdinSource,
+    "untilOutput": wire.UntilOutput,
+    "outputMatch": wire.OutputMatch,
+    "process": wire.Process,
     "jobResult": wire.JobResult,
     "backend": wire.Backend,
     "backendExit": wire.BackendExit,
@@ -74,6 +85,8 @@ LIMITS = [
     commandline.MAX_PROMPT,
     requests.MAX_NAME,
     requests.MAX_LABELS,
+    pattern.MAX_PATTERN,
+    blocks.MAX_LINE,
 ]
 SECTIONS = dict(sections(DOCUMENT))
 

@@ -10,11 +10,9 @@ from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
-from jobbroker.core import job as life
-from jobbroker.core import record
+from jobbroker.core import job as life, record
 from jobbroker.core.job import (
     Continued,
     EndBegun,

@@ -5,8 +5,7 @@ from __future__ import annotations
 import shlex
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from jobclient.cli.render import Cell, cut, escape, escape_lines, paint, quote, table, wants_colour, width
 

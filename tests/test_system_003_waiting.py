@@ -169,6 +169,7 @@ def test_r116_several_come_in_the_order_in_which_they_ended(
 ) -> None:
     jobs = [gated(client, tmp_path / str(n), labels={"of": "order"})["id"] for n in range(3)]
     waits = [client.send("job/wait", ids=jobs), client.send("job/wait", jobs={"label": {"of": "order"}})]
+    client.call("broker/ping")
     expected = [jobs[n] for n in order]
     for n in order:
         open_gate(tmp_path / str(n))
@@ -191,7 +192,7 @@ def test_a_filter_means_the_live_jobs_of_now(client: Wire, tmp_path: Path) -> No
     open_gate(tmp_path / "gate")
     assert ids(client.answer(waiting)["jobs"]) == [job]
     nobody = client.call("job/wait", jobs={"name": "nobody"})
-    assert nobody == {"jobs": [], "stopped": [], "timedOut": False}
+    assert nobody == {"jobs": [], "stopped": [], "timedOut": False, "match": None}
     client.call("job/cancel", id=later, graceMs=0)
     bads: list[Message] = [
         {"jobs": {}, "all": True},

@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from copy import deepcopy
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from jobbroker.core.job import STATUSES, Snapshot

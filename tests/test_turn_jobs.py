@@ -124,6 +124,9 @@ def test_what_it_is_asked_with_is_checked(wire: Wire, shared: Home) -> None:
 def test_it_has_no_process_to_signal(wire: Wire) -> None:
     job = turn(wire, "respond", "never")
     assert wire.refused("job/signal", id=job["id"], signal="TERM").kind == "invalid_state"
+    for method in ("job/pause", "job/resume"):
+        assert "no process" in str(wire.refused(method, id=job["id"]))
+    assert wire.call("job/processes", id=job["id"])["processes"] == []
     assert wire.get(job["id"])["status"] == "running"
 
 

@@ -14,7 +14,8 @@ QUEUED = (
     '"createdAt":"2030-01-02T03:04:05.678Z","name":null,"labels":{},"agent":null,"prompt":null,"origin":null,'
     '"reason":null,"exitCode":null,'
     '"signal":null,"error":null,"pid":null,"pgid":null,"startedAt":null,"stoppedAt":null,"completedAt":null,'
-    '"durationMs":null,"timeoutMs":0,"idleTimeoutMs":0,"graceMs":0,"cancelRequested":false,"merged":false,"persist":true,'
+    '"durationMs":null,"timeoutMs":0,"idleTimeoutMs":0,"graceMs":0,"cancelRequested":false,"merged":false,'
+    '"stdin":"null","stdinFile":null,"persist":true,'
     '"stdout":{"size":0,"dropped":0,"closed":false},"stderr":{"size":0,"dropped":0,"closed":false},"rev":0}'
 )
 ENDED = (
@@ -24,7 +25,7 @@ ENDED = (
     '"exitCode":null,"signal":"SIGKILL",'
     '"error":"killed by SIGKILL","pid":100,"pgid":100,"startedAt":"2030-01-02T03:04:06.000Z","stoppedAt":null,'
     '"completedAt":"2030-01-02T03:04:07.000Z","durationMs":1000,"timeoutMs":5,"idleTimeoutMs":6,"graceMs":7,'
-    '"cancelRequested":true,"merged":true,"persist":true,"stdout":{"size":3,"dropped":1,"closed":true},'
+    '"cancelRequested":true,"merged":true,"stdin":"file","stdinFile":"/in","persist":true,"stdout":{"size":3,"dropped":1,"closed":true},'
     '"stderr":{"size":0,"dropped":0,"closed":true},"rev":41,"env":["A=b",{"base64":"Qf8="}]}'
 )
 
@@ -51,6 +52,8 @@ def ended() -> Job:
         labels={"by": "me"},
         agent="codex",
         prompt="fix it",
+        stdin="file",
+        stdin_file="/in",
         origin=Origin(7, "jobctl"),
         reason="signal",
         signal="SIGKILL",
@@ -79,10 +82,10 @@ def test_a_job(job: Job, text: str) -> None:
 
 
 PING = '"pid":7,"version":"0.1.0","protocol":1,"instance":"default","startedAt":"2030-01-02T03:04:05.678Z","uptimeMs":9'
-LIMITS = '{"maxRunning":4,"maxOutput":5,"maxMessage":6,"timeoutMs":0,"graceMs":8,"keepJobs":9}'
+LIMITS = '{"maxRunning":4,"maxOutput":5,"maxTotalOutput":7,"maxMessage":6,"timeoutMs":0,"graceMs":8,"keepJobs":9}'
 PLACES = '{"socket":"/s","state":"/t","log":"/l","settings":"/c"}'
 STATUS = (
-    f'{{{PING},"counts":{{"running":1}},"connections":2,"backend":null,"degraded":["store"],"warnings":["w"],'
+    f'{{{PING},"counts":{{"running":1}},"connections":2,"totalOutput":3,"backend":null,"degraded":["store"],"warnings":["w"],'
     f'"limits":{LIMITS},"paths":{PLACES}}}'
 )
 INITIALIZED = (
@@ -93,6 +96,8 @@ LEFT = (
     '{"stdout":"o","stderr":"e","exitCode":0,"durationMs":3,"truncated":false,"encoding":"utf-8",'
     '"agent":"codex","message":"o"}'
 )
+MATCH = '{"stream":"stderr","line":"up","encoding":"utf-8","start":"3","next":"6"}'
+PROCESS = '{"pid":7,"ppid":6,"pgid":7,"command":"sh","state":"sleeping","cpu":0.5,"rss":4096}'
 GOLDEN: list[tuple[type[Result], str]] = [
     (wire.Done, "{}"),
     (wire.Ping, f"{{{PING}}}"),
@@ -102,9 +107,11 @@ GOLDEN: list[tuple[type[Result], str]] = [
     (wire.ResultResult, f'{{"job":{QUEUED},"result":{LEFT}}}'),
     (wire.JobList, '{"jobs":[],"next":null}'),
     (wire.JobList, f'{{"jobs":[{QUEUED},{ENDED}],"next":"12"}}'),
-    (wire.Waited, f'{{"jobs":[{ENDED}],"stopped":[],"timedOut":false}}'),
+    (wire.Waited, f'{{"jobs":[{ENDED}],"stopped":[],"timedOut":false,"match":null}}'),
+    (wire.OutputMatch, MATCH),
     (wire.Output, '{"data":"aGk=","encoding":"base64","start":"0","next":"2","dropped":0,"eof":true}'),
-    (wire.Cancelled, f'{{"job":{QUEUED},"changed":false,"survivors":[11]}}'),
+    (wire.Cancelled, f'{{"job":{QUEUED},"changed":false,"survivors":[11],"killed":2}}'),
+    (wire.Processes, f'{{"pgids":[7],"processes":[{PROCESS}]}}'),
     (wire.Removed, '{"removed":["k3x9qz"]}'),
     (wire.Subscribed, f'{{"cursor":"a.1","jobs":[{QUEUED}],"removed":["k3x9qz"],"reset":false,"next":"12"}}'),
     (wire.JobUpdated, f'{{"job":{QUEUED},"cursor":"a.1"}}'),
@@ -128,7 +135,7 @@ def test_a_result(result: type[Result], text: str) -> None:
 
 
 def test_every_result_is_here() -> None:
-    nested = {wire.Limits, wire.Places, wire.JobResult}
+    nested = {wire.Process, wire.Limits, wire.Places, wire.JobResult}
     known = {value for value in vars(wire).values() if isinstance(value, type) and issubclass(value, Result)}
     assert known - nested - {Result} == {result for result, _ in GOLDEN}
 

@@ -24,9 +24,11 @@ REQUIRED = {
     "BackendRequestParams": {"method"},
     "SignalParams": {"id", "signal"},
     "JobParams": {"id"},
+    "InputParams": {"id"},
     "GetParams": {"id"},
     "OutputParams": {"id"},
     "CancelParams": {"id"},
+    "UntilOutput": {"pattern"},
 }
 SENT_BACK = {"id", "ids", "from", "before", "name", "idempotencyKey"}
 """Members in which a client gives back what it was given: strings, so that no JSON parser can round them (S11)."""

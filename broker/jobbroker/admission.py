@@ -83,7 +83,7 @@ class Admissions:
                 return known, False
         if self._store.degraded is not None:
             raise errors.StoreUnavailable(f"no new jobs while the store cannot be written: {self._store.degraded}")
-        head, snapshot = build(
+        head, snapshot, reads = build(
             params,
             identity=self._new_id(),
             number=self._store.last_number + 1,
@@ -93,7 +93,7 @@ class Admissions:
             around=self._around,
         )
         try:
-            self._jobs.create(head)
+            self._jobs.create(head, reads)
         except OSError as exc:
             text = f"the job's record cannot be written: {exc.strerror or exc}"
             raise errors.StoreUnavailable(f"{text}; make room in {self._jobs.path}") from exc
@@ -106,16 +106,16 @@ class Admissions:
         self._arrived.set()
         return admission, True
 
-    def has_key(self, key: str | None) -> bool:
-        """Whether there is a job with that idempotency key."""
-        return key is not None and bool(key in self._by_key or self._table.by_key(key) or self._store.rows.by_key(key))
-
     def _find_key(self, params: wire.StartParams, key: str) -> Admission | Snapshot | None:
         admission = self._by_key.get(key)
         known = admission.snapshot if admission is not None else self._table.by_key(key) or self._store.rows.by_key(key)
         if known is not None and known.digest != digest(params):
             raise errors.InvalidParams(f"`idempotencyKey` {key!r} was used for another request (job {known.job.id})")
         return admission or known
+
+    def has_key(self, key: str) -> bool:
+        """Whether a job has that key, or one that is being admitted."""
+        return bool(self._by_key.get(key) or self._table.by_key(key) or self._store.rows.by_key(key))
 
     def _new_id(self) -> str:
         while True:

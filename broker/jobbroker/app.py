@@ -131,15 +131,16 @@ async def _serve(setup: Setup, broker: Broker, notify: NotifySocket, places: Job
             broker.backend = broker.turns.backend = _make_backend(setup, setup.profile, broker, places)
             await nursery.start(broker.backend.run)
         await nursery.start(_watch_signals, broker)
+        broker.supervision.hear_pokes = notify.hear
         nursery.start_soon(notify.run, broker.supervision.poked)  # before any record is read: no news is missed
         live = broker.store.rows.live()
-        names = broker.jobs.names()
+        names, last_number = broker.jobs.names(), broker.store.last_number
         broker.table.load(live)
         await recovery.adopt(broker, live)
         with _published(setup, broker) as listener:
             connections: set[Connection] = set()
             nursery.start_soon(_accept, listener, broker, connections)
-            nursery.start_soon(_keep_house, broker, names)
+            nursery.start_soon(_keep_house, broker, names, last_number)
             nursery.start_soon(_watch_idleness, broker)
             systemd.notify("READY=1")
             await broker.left.wait()
@@ -281,11 +282,11 @@ async def _cancel_jobs(broker: Broker, how: Leaving) -> None:
         log.warning("left behind: id=%s pid=%s", snapshot.job.id, snapshot.job.pid)
 
 
-async def _keep_house(broker: Broker, names: list[str]) -> None:
+async def _keep_house(broker: Broker, names: list[str], last_number: int) -> None:
     """What need not be done before clients are served: sweep and count once, then prune after jobs have ended."""
     with _fault_is_no_end("sweeping"):
         if broker.removals.pruning:
-            names = await recovery.sweep(broker, names)
+            names = await recovery.sweep(broker, names, last_number)
     with _fault_is_no_end("counting"):
         await broker.budget.count(names)
     while True:

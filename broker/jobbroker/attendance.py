@@ -4,36 +4,35 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import cached_property
 
 import trio
 
 from jobbroker.core import record
 from jobbroker.orphan import Orphan
+from jobbroker.pausing import Root
 from jobbroker.processes import Shim
 from jobbroker.totals import Totals
 from jobclient.protocol.wire import Job, Reason
 
 
 class Attendance:
-    """How one live job is watched.
+    """How one live job is watched. Ten thousand may wait, so what one that waits does not need is made when it is used.
 
     Attributes:
         job: the job, as clients see it; read only.
-        begun: set once the job runs, or has ended without.
-        ended: set once the job has ended.
         survivors: processes of it that could not be killed.
+        killed: how many of its processes ended by SIGKILL alone.
         claim: what its record says of the shim that claimed it (A).
         started: what its record says of its process (S).
-        totals: what it has written so far.
         turn: how to tell the backend that a turn is to end; None for what is no turn, or waits for a slot.
         asked: the reason and the grace of the end that was asked for; kept, since whoever was told may be killed.
     """
 
     def __init__(self, of: Job) -> None:
         self.job = of
-        self.begun = trio.Event()
-        self.ended = trio.Event()
         self.survivors: list[int] = []
+        self.killed = 0
         self.shim: Shim | None = None
         self.orphan: Orphan | None = None
         self.pidfd: int | None = None  # of the shim or the job, where there is no channel
@@ -42,11 +41,43 @@ class Attendance:
         self.started: record.Line | None = None
         self.heard = 0  # lines of the record that were reported
         self.handovers = 0
-        self.totals = Totals()
         self.asked: tuple[Reason, int] | None = None
         self.turn: Callable[[Reason, int], None] | None = None
         self.delivered = False  # to whoever has the job now
         self.retrying = False
+
+    @cached_property
+    def begun(self) -> trio.Event:
+        """Set once the job runs, or has ended without."""
+        return trio.Event()
+
+    @cached_property
+    def ended(self) -> trio.Event:
+        """Set once the job has ended."""
+        return trio.Event()
+
+    @cached_property
+    def turned(self) -> trio.Event:
+        """Set, and replaced, whenever the job was stopped or goes on."""
+        return trio.Event()
+
+    @cached_property
+    def turning(self) -> trio.Lock:
+        """Held by whoever stops its tree, or lets it go on."""
+        return trio.Lock()
+
+    @cached_property
+    def totals(self) -> Totals:
+        """What it has written so far."""
+        return Totals()
+
+    @property
+    def root(self) -> Root | None:
+        """Where the job's processes are to be found; None while it has none."""
+        if self.started is None or self.claim is None:
+            return None
+        line = self.claim if self.orphan is None else self.started
+        return Root(line.number(0), line.number(1), belongs=self.orphan is not None)
 
     @property
     def watched(self) -> bool:

@@ -123,6 +123,9 @@ class BackendProcess:
         """A shim could not have it."""
         self._fail("its record was claimed by somebody else")
 
+    def see(self, _name: str) -> None:
+        """It was stopped or goes on, which shows only in that it is silent."""
+
     def vanish(self, _name: str, _shim: Shim) -> None:
         """Its shim was killed: what runs without one is ended by `end_leftover`."""
         self._lose_sight()

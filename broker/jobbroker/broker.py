@@ -17,8 +17,7 @@ from msgspec import Struct
 from jobbroker.admission import Admission, Admissions
 from jobbroker.backend import Backend
 from jobbroker.budget import Budget
-from jobbroker.core import job as life
-from jobbroker.core import reference
+from jobbroker.core import job as life, reference
 from jobbroker.core.changes import Changes
 from jobbroker.core.job import Snapshot, is_terminal
 from jobbroker.core.record import DamagedRecord
@@ -30,10 +29,12 @@ from jobbroker.events import Events
 from jobbroker.feeds import Feeds
 from jobbroker.following import Following
 from jobbroker.history import History
+from jobbroker.inflow import Inflow
 from jobbroker.jobdir import JobDirectories
 from jobbroker.output import OutputReader, opened_output
 from jobbroker.removal import Removals
 from jobbroker.requests import Surroundings
+from jobbroker.searching import Searching
 from jobbroker.settings import Settings
 from jobbroker.store import Store
 from jobbroker.supervision import Supervision
@@ -83,6 +84,7 @@ class Broker:
         events: who hears of changes.
         volatile: output that is kept in memory only.
         following: who waits for jobs to write more.
+        searching: who waits for a line that matches.
         held: nothing is started yet, or any more.
         leaving: why the broker ends, None while it does not; `left` is set with it.
         connections: clients connected.
@@ -112,8 +114,10 @@ class Broker:
         self.following = Following(self._output_size)
         feeds = Feeds(self.opened_output, self._output_size, self.following)
         self.events = Events(about.epoch, Changes(store.rev), feeds)
+        self.searching = Searching(self.opened_output, self.following)
         self.history = History(store.rows)
         self.waiting = WaitingRoom()
+        self.inflow = Inflow()
         self.supervision = Supervision(jobs, self.volatile, self.apply, self._requeue)
         self.admissions = Admissions(store, jobs, table, self.supervision, settings, around)
         self.endings = Endings(store, self.supervision, self.apply)
@@ -129,7 +133,7 @@ class Broker:
         self.active = trio.Event()
         self.overfull = trio.Event()
         self.backend: Backend | None = None
-        self.turns = TurnJobs(jobs, store, self.apply, self._is_live)
+        self.turns = TurnJobs(jobs, store, self.apply, self.supervision.get)
         self.troubles: list[str] = []
         self._ends = 0
         self._reconciled = False
@@ -180,14 +184,12 @@ class Broker:
         if self.leaving is not None:
             raise errors.ShuttingDown("the broker is shutting down; ask again, the next one will take the job")
         if params.kind == "turn" or params.method is not None:
-            params = self.turns.completed(params)
-            if not self.admissions.has_key(params.idempotency_key):
-                self.turns.check_free(params)
+            params = self.turns.completed(params, self.admissions.has_key)
         found, created = self.admissions.admit(params, origin)
-        if created and isinstance(found, Admission) and found.snapshot.job.kind == "turn":
+        if created and isinstance(found, Admission):
             self.turns.admitted(found.snapshot.job)
-        if created and params.on_disconnect == "cancel" and isinstance(found, Admission):
-            self._ties.tie(found.snapshot.job.id, owner)
+            if params.on_disconnect == "cancel":
+                self._ties.tie(found.snapshot.job.id, owner)
         return found, created
 
     def _accept(self, snapshot: Snapshot) -> None:
@@ -199,15 +201,27 @@ class Broker:
         if snapshot.on_disconnect == "cancel" and self.leaving is None and not self._ties.is_tied(snapshot.job.id):
             self.cancel_soon(snapshot.job.id, "disconnect")  # its starter left before it was committed
 
+    async def take_back(self, snapshot: Snapshot) -> None:
+        """A job whose record proves it, and which has no row, is one of ours again. Its number stays, if it is free."""
+        job, rows = snapshot.job, self.store.rows
+        if not job.number or self.table.by_number(job.number) or rows.by_number(job.number):
+            job.number = self.store.take_number()
+        if snapshot.key is not None and self.admissions.has_key(snapshot.key):
+            snapshot.key = None
+        self._touch(snapshot, new=True)
+        await self.store.commit(put=[snapshot])
+        self.table.add(snapshot)
+        if job.status in ("running", "stopped"):
+            self.table.occupy(snapshot)
+        log.warning("taken back, it had no row: id=%s number=%d status=%s", job.id, job.number, job.status)
+        self._announce(snapshot)
+
     def start_due(self) -> None:
         """Hand over the jobs that have a slot now."""
         if self.held:
             return
         for snapshot in self.table.next_to_start(self.settings.max_running):
-            attendance = self.supervision.get(snapshot.job.id)
-            if snapshot.job.kind == "turn" and attendance is not None:
-                self.turns.start(snapshot, attendance)
-            else:
+            if not self.turns.start(snapshot):
                 self.supervision.start(snapshot.job.id)
 
     def _requeue(self, name: str) -> None:
@@ -272,10 +286,12 @@ class Broker:
             attendance = self.supervision.get(name)
             if attendance is not None:
                 attendance.begun.set()
+        elif isinstance(event, life.Stopped | life.Continued):
+            attendance = self.supervision.get(name)
+            if attendance is not None:
+                attendance.turned.set()
+                attendance.turned = trio.Event()
         self._announce(snapshot)
-
-    def _is_live(self, name: str) -> bool:
-        return self.supervision.get(name) is not None
 
     def _note_end(self, snapshot: Snapshot) -> None:
         """Pruning is done now and then, not at each end."""

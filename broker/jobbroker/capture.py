@@ -13,10 +13,9 @@ import os
 import time
 
 from jobbroker import fallocate
-from jobbroker.core.index import DROPPED, ENTRY, STDERR, STDOUT, decode, encode, give_up
+from jobbroker.core import index
+from jobbroker.core.index import DROPPED, ENTRY, STAMP_US, STDERR, STDOUT, decode, encode, give_up
 
-STAMP_US = 50_000
-"""A new index entry at least this often while output comes, so that times are known to 50 ms."""
 _NOEXEC_SEAL = 8  # of memfd_create(2), since Linux 6.3: some systems refuse files in memory without it
 BLOCK = 4096
 """Index entries looked at in one go when old output makes room for new."""
@@ -60,14 +59,15 @@ class Capture:
     """
 
     __slots__ = (
-        "_directory", "_entries", "_gap", "_head", "_hole", "_index", "_kept", "_kind", "_limit", "_offset", "_oldest",
-        "_output", "_stamp", "_unmarked", "dropped", "size",
+        "_budget", "_directory", "_entries", "_gap", "_head", "_hole", "_index", "_kept", "_kind", "_limit", "_offset",
+        "_oldest", "_output", "_stamp", "_unmarked", "dropped", "size",
     )  # fmt: skip
 
     def __init__(self, directory: int, limit: int, files: tuple[int, int] = (-1, -1)) -> None:
         """Capture into the job's directory, given as a descriptor, or into open files; a limit of 0 is none."""
         self._directory = directory
         self._limit = limit
+        self._budget = index.budget(limit)  # entries in the index
         self._head = limit // 10  # bytes at the beginning that are kept for good
         self._output, self._index = files
         self._offset = 0  # logical end of `output`: kept and dropped bytes
@@ -82,10 +82,12 @@ class Capture:
         self.size = {STDOUT: 0, STDERR: 0}
         self.dropped = {STDOUT: 0, STDERR: 0}
 
-    def store(self, kind: int, data: bytes) -> None:
-        """Keep these bytes of that stream, or count them."""
-        now = time.time_ns() // 1000
+    def store(self, kind: int, data: bytes, now: int = 0) -> None:
+        """Keep these bytes of that stream, or count them; they came at `now`, in microseconds, which is 0 for now."""
+        now = now or time.time_ns() // 1000
         self.size[kind] += len(data)
+        if self._limit and self._entries > self._budget // 4:
+            self._head = min(self._head, self._offset)  # of so many small parts less than a tenth is kept for good
         head = self._head - self._offset
         if 0 < head < len(data):
             self._append(kind, data[:head], now)
@@ -122,7 +124,7 @@ class Capture:
                 self._mark_hole(now)
                 if self._unmarked:
                     return 0
-            if kind != self._kind or not 0 <= now - self._stamp < STAMP_US:
+            if kind != self._kind or not 0 <= now - self._stamp < index.stamp_us(self._live(), self._budget):
                 self._write_index(encode(self._offset, now, kind), self._entries)
                 self._entries += 1
                 self._kind = kind
@@ -191,6 +193,9 @@ class Capture:
         """How many of so many bytes may be kept, once the oldest behind the head have made room for them."""
         try:
             self._open_gap(now)
+            surplus = self._live() - self._budget
+            if surplus > 0:
+                self._widen_gap(0, now, surplus + self._budget // 16)
             excess = self._kept + count - self._limit
             if excess > 0:
                 excess += (self._limit - self._head) // 16  # so that not every byte moves the gap
@@ -198,7 +203,11 @@ class Capture:
                 excess -= freed
         except OSError:  # nothing can be given up, for now or on this file system: what is there stays
             pass
-        return min(count, max(0, self._limit - self._kept))
+        return min(count, max(0, self._limit - self._kept)) if self._live() <= self._budget else 0
+
+    def _live(self) -> int:
+        """How many entries of the index were not given up."""
+        return self._entries - (self._oldest - self._gap.entry - 2 if self._gap is not None else 0)
 
     def _open_gap(self, now: int) -> None:
         """Between head and tail leave room in the index, for what will be dropped there."""
@@ -217,8 +226,10 @@ class Capture:
         self._kind = 0
         self._hole = None
 
-    def _widen_gap(self, count: int, now: int) -> int:
+    def _widen_gap(self, count: int, now: int, whole: int = 0) -> int:
         """Give up so many of the oldest bytes behind the gap, or what a block of entries tells of; return how many.
+
+        At least so many entries go as a `whole`, as far as the block has them.
 
         The old entries go first, then the gap is told of, then the bytes go: whoever reads the index after the bytes
         it speaks of never takes a hole for output.
@@ -231,7 +242,7 @@ class Capture:
         entries = decode(os.pread(self._index, min(known, BLOCK + 1) * ENTRY, self._oldest * ENTRY))
         if known <= BLOCK:
             entries.append((self._offset, now, 0))
-        taken, cut, lost = give_up(entries, count)
+        taken, cut, lost = give_up(entries, count, whole)
         moved = encode(cut, *entries[taken][1:]) if taken + 1 < len(entries) else b""
         self._overwrite_index(bytes(taken * ENTRY) + moved, self._oldest)
         self._oldest += taken

@@ -7,6 +7,7 @@ queue finds it there.
 from __future__ import annotations
 
 import logging
+import select
 from typing import Protocol
 
 import trio
@@ -32,6 +33,10 @@ class Audience(Protocol):
         """A shim cannot have a job: somebody else has claimed it, or its record is none."""
         ...
 
+    def see(self, name: str, /) -> None:
+        """A job was stopped or goes on, and its record has no room to say so."""
+        ...
+
     def vanish(self, name: str, shim: Shim, /) -> None:
         """A shim is gone, and had a job."""
         ...
@@ -48,6 +53,8 @@ class Channels:
         self._audience = audience
         self._pool = ShimPool()
         self._elsewhere: dict[Shim, Audience] = {}  # the few whose job is none of the table's
+        self._news = select.epoll()  # channels with something to hear, found by one call however many there are
+        self._by_descriptor: dict[int, Shim] = {}
         self._idled = trio.Event()
         self._nursery: trio.Nursery
 
@@ -88,6 +95,8 @@ class Channels:
             shim.close()
             raise
         shim.job = name
+        self._by_descriptor[shim.channel.fileno()] = shim
+        self._news.register(shim.channel, select.EPOLLIN)  # a channel that is closed leaves by itself
         self._nursery.start_soon(self._listen, shim)
         return self._expect(shim, audience)
 
@@ -109,6 +118,13 @@ class Channels:
                     self.hear(shim)
         except trio.ClosedResourceError:
             return  # sent away, or found gone by somebody who looked first
+
+    def hear_all(self) -> None:
+        """Take what any shim has said by now. Called on every path that reads, so it costs nothing if none has."""
+        for descriptor, _ in self._news.poll(0, max(1, len(self._by_descriptor))):
+            shim = self._by_descriptor[descriptor]
+            if not shim.closed:
+                self.hear(shim)
 
     def hear(self, shim: Shim) -> None:
         """Take what a shim has said by now. A fault of ours in it must not end the watch over everything else."""
@@ -144,6 +160,9 @@ class Channels:
         if rest == b"refused":
             self._free(shim)
             self._audience_of(shim).refuse(name)
+            return
+        if rest == b"look":
+            self._audience_of(shim).see(name)
             return
         lines = record.decode_lines(rest + b"\n")
         if lines and lines[0].letter in (b"X", b"F"):

@@ -60,7 +60,7 @@ def command_line(params: StartParams, settings: Settings) -> CommandLine:
 
 
 _NOTHING = "`argv` is missing: name the program to run, or give `agent` and `prompt`, or `method`"
-_PROCESS = ("argv", "agent", "prompt", "env", "umask", "rlimits", "merged", "persist")
+_PROCESS = ("argv", "agent", "prompt", "env", "umask", "rlimits", "merged", "persist", "stdin")
 
 
 def _check_kind(params: StartParams) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from math import ceil
 
 import trio
 
@@ -17,17 +18,23 @@ FIRST, BUSY, QUIET = 10, 50, 200
 much); silent for long."""
 UNTIL_BUSY, UNTIL_QUIET = 200, 2000
 """Milliseconds of silence before it is looked at as rarely as that."""
+CROWD = 25
+"""Followed jobs that may each be looked at so often. Of more each is looked at more rarely, down to as a silent
+one is: whoever follows gets larger pieces then, and the broker has time for others."""
 SLICE = 16
 """Looks before everybody else gets a turn: each may let somebody read."""
 
 log = logging.getLogger("jobbroker.jobs")
 
 
-def pause(silent: int, *, grown: bool) -> int:
-    """Milliseconds between two looks at a job silent for so long; whether it has `grown` since it is followed."""
+def pause(silent: int, *, grown: bool, crowd: int = 1) -> int:
+    """Milliseconds between two looks at one job of a `crowd` of followed ones.
+
+    It has been silent for so many milliseconds, and has `grown` since it is followed, or has not.
+    """
     if silent < UNTIL_BUSY and not grown:
         return FIRST
-    return BUSY if silent < UNTIL_QUIET else QUIET
+    return min(QUIET, BUSY * ceil(crowd / CROWD)) if silent < UNTIL_QUIET else QUIET
 
 
 def _now() -> int:
@@ -44,11 +51,11 @@ class Followed:
         self.since = now  # when it was found to have grown, or began to be followed
         self.grown = False
         self.due = 0
-        self.put_off(now)
+        self.put_off(now, 1)
 
-    def put_off(self, now: int) -> None:
+    def put_off(self, now: int, crowd: int) -> None:
         """Set the time of the next look; times are round, so that many jobs are looked at together."""
-        step = pause(now - self.since, grown=self.grown)
+        step = pause(now - self.since, grown=self.grown, crowd=crowd)
         self.due = (now // step + 1) * step
 
 
@@ -193,4 +200,4 @@ class Following:
         if any(news):
             followed.since = now
             followed.grown = True
-        followed.put_off(now)
+        followed.put_off(now, len(self._followed))

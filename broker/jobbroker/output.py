@@ -20,15 +20,19 @@ from jobclient.protocol.wire import Encoding, StreamName
 
 BLOCK = 256 * ENTRY
 """How much of an index is read at once."""
+NEAR = 16
+"""Entries at the end that are looked at first: who follows a job reads what came last."""
 MAX_TAIL = 16 * 1024 * 1024
 """How far back the last lines are searched for."""
+MAX_MARKS = 4096
+"""Ranges in a piece whose times are wanted: where each is a byte, their times would be more than a message may hold."""
 
 
 class Piece(Struct, frozen=True):
     """Bytes of one stream from `start`; the reader goes on at `next`; `dropped` bytes before `start` were not kept.
 
     The last `run` bytes of the data lie side by side in the file and end at `end`; beyond it, up to `next`, there is
-    nothing of this stream.
+    nothing of this stream. `marks` has the ranges the data is made of: place in the data, microseconds, kind.
     """
 
     data: bytes
@@ -37,6 +41,7 @@ class Piece(Struct, frozen=True):
     dropped: int
     end: int
     run: int
+    marks: list[tuple[int, int, int]] = []
 
     def after(self, taken: int) -> int:
         """Where the reader goes on if it takes only so many bytes: all but a few of the last `run`."""
@@ -61,6 +66,8 @@ class OutputReader:
 
     def read(self, stream: StreamName, start: int, limit: int) -> Piece:
         """At most `limit` bytes of a stream, from `start` on, without a gap among them."""
+        if start >= self.size:
+            return Piece(b"", start, start, 0, start, 0, [])
         while True:
             piece = self._read(stream, start, limit)
             # Oldest bytes are given up first: if the first of these is still kept, none was a hole when it was read.
@@ -74,6 +81,7 @@ class OutputReader:
         data = bytearray()
         first = at = end = start
         dropped = run = 0
+        marks: list[tuple[int, int, int]] = []
         for piece in self._ranges(start):
             begin = max(piece.start, start)
             if not piece.belongs_to(stream):
@@ -86,14 +94,15 @@ class OutputReader:
             else:
                 if not data:
                     first = begin
+                marks.append((len(data), piece.time, piece.kind))
                 want = min(piece.end - begin, limit - len(data))
                 got = os.pread(self._output, want, begin)
                 data += got
                 run = run + len(got) if end == begin else len(got)
                 at = end = begin + len(got)
-                if len(data) >= limit or len(got) < want:
+                if len(data) >= limit or len(got) < want or len(marks) == MAX_MARKS:
                     break
-        return Piece(bytes(data), first if data else at, at, dropped, end, run)
+        return Piece(bytes(data), first if data else at, at, dropped, end, run, marks)
 
     def amount(self, stream: StreamName, start: int, end: int) -> int:
         """How many bytes a stream has from `start` to `end`, those that were not kept among them."""
@@ -104,6 +113,16 @@ class OutputReader:
             if piece.belongs_to(stream):
                 found += min(piece.end, end) - max(piece.start, start)
         return found
+
+    def offset(self, stream: StreamName, start: int, after: int) -> int:
+        """The offset of the byte of a stream that is so many of its bytes after the one at `start`."""
+        for piece in self._ranges(start):
+            if piece.belongs_to(stream):
+                begin = max(piece.start, start)
+                if after < piece.end - begin:
+                    return begin + after
+                after -= piece.end - begin
+        return self.size
 
     def tail(self, stream: StreamName, lines: int) -> int:
         """Where the last `lines` lines of a stream begin; a last line without its newline counts."""
@@ -162,6 +181,9 @@ class OutputReader:
 
     def _find(self, start: int) -> int:
         """The number of the last entry at or before an offset."""
+        near = self._find_near(start)
+        if near is not None:
+            return near
         low, high = 0, self._entries
         while high - low > 1:
             middle = (low + high) // 2
@@ -171,6 +193,15 @@ class OutputReader:
             else:
                 high = middle
         return low
+
+    def _find_near(self, start: int) -> int | None:
+        """The same, if it is one of the last few: by one look instead of one for each halving of the index."""
+        first = max(0, self._entries - NEAR)
+        data = os.pread(self._index, NEAR * ENTRY, first * ENTRY) if self._entries else b""
+        for at in range(len(data) - ENTRY, -1, -ENTRY):
+            if any(data[at + 8 : at + ENTRY]) and int.from_bytes(data[at : at + 8], "little") <= start:
+                return first + at // ENTRY
+        return None
 
     def _first_valid(self, low: int, high: int) -> int:
         """The first entry from `low` on that was not given up, `high` if there is none. Those lie side by side."""
@@ -188,6 +219,23 @@ class OutputReader:
         """Where an entry begins, and its stamp, 0 if it was given up."""
         data = os.pread(self._index, ENTRY, number * ENTRY)
         return int.from_bytes(data[:8], "little"), int.from_bytes(data[8:], "little")
+
+    @property
+    def entries_there(self) -> int:
+        """How many entries the index has, with those that were given up."""
+        return self._entries
+
+    def entry(self, number: int) -> Entry | None:
+        """One of them, None if it was given up."""
+        return next(iter(self.some_entries(number, 1)), None)
+
+    def first_kept(self, number: int) -> int:
+        """The first entry from `number` on that was not given up."""
+        return self._first_valid(number, self._entries)
+
+    def some_entries(self, first: int, count: int) -> list[Entry]:
+        """Up to so many of them, without those that were given up."""
+        return decode(os.pread(self._index, min(count, self._entries - first) * ENTRY, first * ENTRY))
 
     def entries(self, first: int) -> Iterator[Entry]:
         """What the index says from its entry `first` on."""

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import trio
 
+from jobbroker import inflow
 from jobbroker.broker import Broker
-from jobbroker.core import job as life
-from jobbroker.core import record
+from jobbroker.core import job as life, record
 from jobbroker.core.job import Snapshot, is_live
 from jobbroker.core.reference import is_id
 from jobbroker.jobdir import JobDirectories
@@ -66,9 +66,26 @@ async def rebuild(store: Store, jobs: JobDirectories) -> tuple[int, int]:
         if snapshot.job.id == name:
             replay(snapshot, reading.lines)
             found.append(snapshot)
-    found.sort(key=lambda snapshot: snapshot.job.number)
+    found.sort(key=lambda snapshot: (snapshot.job.number, snapshot.job.created_at))
+    tell_apart(found)
     await store.commit(put=found)
     return len(found), unreadable
+
+
+def tell_apart(found: list[Snapshot]) -> None:
+    """See that no number and no key is there twice: jobs that were taken back keep what is theirs in their records."""
+    numbers: set[int] = set()
+    keys: set[str] = set()
+    highest = max((snapshot.job.number for snapshot in found), default=0)
+    for snapshot in found:
+        if snapshot.job.number in numbers:
+            highest += 1
+            snapshot.job.number = highest
+        numbers.add(snapshot.job.number)
+        if snapshot.key in keys:
+            snapshot.key = None
+        elif snapshot.key is not None:
+            keys.add(snapshot.key)
 
 
 def replay(snapshot: Snapshot, lines: list[record.Line]) -> None:
@@ -87,12 +104,7 @@ async def adopt(broker: Broker, live: list[Snapshot]) -> None:
     for count, snapshot in enumerate(live):
         if count % GROUP == 0:
             await trio.lowlevel.checkpoint()
-        attendance = broker.supervision.attend(snapshot.job)
-        if snapshot.asked is not None:  # promised; the shim that had begun it needs no second word
-            attendance.asked = (snapshot.asked, snapshot.asked_grace_ms)
-            attendance.delivered = snapshot.ending is not None
-        if snapshot.job.kind != "turn":
-            broker.supervision.look(snapshot.job.id)
+        _adopt(broker, snapshot)
     await _end_turns(broker, live)
     await _end_the_tied(broker, live)
     broker.release()
@@ -118,6 +130,18 @@ def _has_begun(broker: Broker, snapshot: Snapshot) -> bool:
         return True
 
 
+def _adopt(broker: Broker, snapshot: Snapshot) -> None:
+    attendance = broker.supervision.attend(snapshot.job)
+    if snapshot.asked is not None:  # promised; the shim that had begun it needs no second word
+        attendance.asked = (snapshot.asked, snapshot.asked_grace_ms)
+        attendance.delivered = snapshot.ending is not None
+    if snapshot.job.kind == "turn":
+        return
+    broker.supervision.look(snapshot.job.id)
+    if attendance.claim is not None and broker.jobs.input_ended(snapshot.job.id):
+        inflow.end(broker.jobs, snapshot.job.id, attendance.claim)  # it may not have heard of it
+
+
 async def _end_the_tied(broker: Broker, live: list[Snapshot]) -> None:
     """A job tied to its starter has lost it with the daemon both were connected to. If it waits, it never runs."""
     async with trio.open_nursery() as nursery:
@@ -126,15 +150,23 @@ async def _end_the_tied(broker: Broker, live: list[Snapshot]) -> None:
                 nursery.start_soon(broker.endings.cancel_quietly, snapshot, "disconnect")
 
 
-async def sweep(broker: Broker, names: list[str]) -> list[str]:
-    """Remove the directories of jobs that were never promised: their record came before their row, and the row never.
+async def sweep(broker: Broker, names: list[str], last_number: int) -> list[str]:
+    """See to the directories of jobs that have no row.
 
-    Only such: one that has begun without a row stays, for whoever wants to know what it was.
+    Where the record came before the row, and the row never, the job was never promised to anybody, and goes. One that
+    has begun is a job all the same, whatever became of its row (a store that was restored from a copy, say): its record
+    proves it, and it is taken back. Anything else is left alone.
+
+    Args:
+        broker: takes them back.
+        names: the directories there were at the start.
+        last_number: the highest number given until then; a higher one may belong to a new job by now.
 
     Returns:
         The names of those that are jobs.
     """
     known: list[str] = []
+    begun: list[Snapshot] = []
     for count, name in enumerate(names):
         if count % GROUP == 0:
             await trio.lowlevel.checkpoint()
@@ -144,18 +176,39 @@ async def sweep(broker: Broker, names: list[str]) -> list[str]:
             known.append(name)
             continue
         try:
-            if _was_never_promised(broker.jobs, name):
-                broker.jobs.remove(name)
-                log.info("removed, never promised: id=%s", name)
-        except OSError as exc:
+            begun += _judge(broker.jobs, name)
+        except (OSError, record.DamagedRecord) as exc:
             log.warning("left alone: %s: %s", name, exc)
+    begun.sort(key=lambda snapshot: snapshot.job.number)
+    for snapshot in begun:
+        if snapshot.job.number > last_number:
+            snapshot.job.number = 0
+        await broker.take_back(snapshot)
+        if is_live(snapshot.job):
+            _adopt(broker, snapshot)
+        known.append(snapshot.job.id)
     return known
 
 
-def _was_never_promised(jobs: JobDirectories, name: str) -> bool:
-    """Of a job without a row: whether it has not begun, or not even its record was finished."""
+def _judge(jobs: JobDirectories, name: str) -> list[Snapshot]:
+    """Of a directory without a row: the job, if it has begun; one that was never promised is removed."""
     try:
         reading = jobs.read(name)
-    except (record.DamagedRecord, FileNotFoundError):
-        return jobs.holds_at_most(name, "record")
-    return not reading.lines and not reading.locked
+    except (record.DamagedRecord, FileNotFoundError):  # not even its record was finished
+        if jobs.holds_at_most(name, "record", "input"):
+            _remove(jobs, name)
+        return []
+    if reading.lines:
+        snapshot = restore(reading.head)
+        if snapshot.job.id != name:
+            raise record.DamagedRecord("this is the record of another job")
+        replay(snapshot, reading.lines)
+        return [snapshot]
+    if not reading.locked:
+        _remove(jobs, name)
+    return []
+
+
+def _remove(jobs: JobDirectories, name: str) -> None:
+    jobs.remove(name)
+    log.info("removed, never promised: id=%s", name)

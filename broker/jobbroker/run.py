@@ -23,6 +23,7 @@ from jobbroker.core.index import STDERR, STDOUT
 from jobbroker.core.record import DamagedRecord
 from jobbroker.family import Family
 from jobbroker.identity import start_time
+from jobbroker.intake import open_intake
 from jobbroker.journal import Journal
 from jobbroker.pipe import CHUNK, Pipe
 from jobbroker.poke import Poke
@@ -62,6 +63,7 @@ class Run:
         self.files: tuple[int, ...] = ()  # output and index, where they are in memory only
         self.input = -1  # our end of its stdin: any daemon opens it through /proc, to write
         self.paused: dict[Pipe, int] = {}  # when to look at them again
+        self.killed: set[int] = set()  # processes that SIGTERM did not end
         self.poke = Poke(identity, self.directory)
 
     def go(self) -> bool:
@@ -141,9 +143,12 @@ class Run:
         """Make the pipes, unless stdio was given; return the job's ends of them, as its stdin, stdout and stderr."""
         if self.given:
             return self.given[0], self.given[1], self.given[2]
-        stdin = self.shim.null
+        stdin = open_intake(head, self.directory)
         if head.more.get(b"stdin") == b"pipe":
             stdin, self.input = os.pipe2(os.O_CLOEXEC)
+        if stdin is None:
+            stdin = self.shim.null
+        else:
             self.theirs.append(stdin)
         self.pipes = [Pipe(STDOUT)] if head.amount(b"merged") else [Pipe(STDOUT), Pipe(STDERR)]
         self.theirs += [pipe.open() for pipe in self.pipes]
@@ -194,7 +199,7 @@ class Run:
                 continue
             patience = self.patience(now)
             if step == ladder.KILL:
-                tree.kill_round(self.shim.pid)
+                self.killed |= tree.kill_round(self.shim.pid)
                 patience = KILL_PAUSE_MS
             for descriptor, _ in poller.poll(patience):
                 self.handle(descriptor, poller, family)
@@ -257,6 +262,8 @@ class Run:
         (self.ladder.stopped if stopped else self.ladder.continued)(now)
         if self.journal.takes_stop(stopped=stopped):
             self.tell(b"T" if stopped else b"C", wall_ms(), now)
+        elif not self.shim.send(self.id + b" look"):  # the record says no more of it, but /proc does
+            self.poke.send()
 
     def hear(self) -> None:
         """SIGTERM: the daemon left word, to end the job or its input. Without a word it was not the daemon."""
@@ -320,7 +327,7 @@ class Run:
         named = b",".join(b"%d" % pid for pid in left[:NAMED_SURVIVORS])
         size, dropped = self.capture.size, self.capture.dropped
         totals = size[STDOUT], dropped[STDOUT], size[STDERR], dropped[STDERR]
-        line = self.journal.write(b"X", family.status or 0, wall_ms(), mono_ms(), *totals, named)
+        line = self.journal.write(b"X", family.status or 0, wall_ms(), mono_ms(), *totals, named, len(self.killed))
         family.reap()
         self.publish(line)
         return family.alone

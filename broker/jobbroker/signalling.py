@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 MAX_DIGITS = 10
 """Longer numbers are no signals, and Python refuses to read the longest."""
+_ENDING = frozenset((signal.SIGTERM, signal.SIGKILL, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGABRT))
 _PROCESS_GROUP = 1 << 2  # PIDFD_SIGNAL_PROCESS_GROUP, Linux 6.9
 
 
@@ -38,6 +39,11 @@ def number_of(name: str | int) -> int:
         raise InvalidParams(f"there is no signal {name!r}; try TERM, INT, HUP, KILL, USR1 or a number") from None
 
 
+def ends(number: int) -> bool:
+    """Whether the signal is one by which people end a process (R124)."""
+    return number in _ENDING
+
+
 def deliver(attendance: Attendance | None, number: int, target: Target) -> None:
     """Signal a job that runs.
 
@@ -51,25 +57,29 @@ def deliver(attendance: Attendance | None, number: int, target: Target) -> None:
         raise InvalidState("the job has just ended")
     try:
         if target == "leader":
-            send_signal(handle, number)
+            delivered = send_signal(handle, number)
         else:
-            _signal_group(handle, started.number(0), number)
+            delivered = _signal_group(handle, started.number(0), number)
     except PermissionError:
         raise NotDelivered("the job belongs to another user by now and may not be signalled") from None
     finally:
         os.close(handle)
+    if not delivered:
+        raise InvalidState("the job has just ended")
 
 
-def _signal_group(handle: int, pid: int, number: int) -> None:
-    """Through the leader's pidfd where the kernel can; else by its id, which its unreaped leader keeps from others."""
+def _signal_group(handle: int, pid: int, number: int) -> bool:
+    """Through the leader's pidfd where the kernel can; else by its id, which its unreaped leader keeps from others.
+
+    Whether there was anybody to get it.
+    """
     try:
-        signal.pidfd_send_signal(handle, number, None, _PROCESS_GROUP)
-    except ProcessLookupError:
-        pass
-    except OSError as exc:
-        if exc.errno != errno.EINVAL:
-            raise
         try:
+            signal.pidfd_send_signal(handle, number, None, _PROCESS_GROUP)
+        except OSError as exc:
+            if exc.errno != errno.EINVAL:
+                raise
             os.killpg(pid, number)
-        except ProcessLookupError:
-            pass
+    except ProcessLookupError:
+        return False
+    return True

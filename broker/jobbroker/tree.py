@@ -80,27 +80,33 @@ def kill_round(root: int) -> set[int]:
     parents: an orphan of a root that is no subreaper could not be told from a stranger.
 
     Returns:
-        The processes that may not be signalled by us.
+        The processes that were killed, so far as they were alive.
     """
     found = descendants(root)
-    refused: set[int] = set()
+    killed: set[int] = set()
     for signal, members in ((SIGSTOP, list(found)), (SIGKILL, reversed(found))):
         for pid in members:
             try:
-                _signal_member(pid, signal, root, found)
-            except PermissionError:
-                refused.add(pid)
-    return refused
+                if signal_member(pid, signal, root, found) and signal == SIGKILL:
+                    killed.add(pid)
+            except PermissionError:  # another user's: it will be named as a survivor
+                pass
+    return killed
 
 
-def _signal_member(pid: int, signal: int, root: int, found: dict[int, int]) -> None:
-    """Signal a process if it is still below `root`: the pid may be a stranger's by now."""
+def signal_member(pid: int, signal: int, root: int, found: dict[int, int]) -> bool:
+    """Signal a process if it is still below `root`: the pid may be a stranger's by now. Whether it was alive.
+
+    Raises:
+        PermissionError: it belongs to another user.
+    """
     handle = open_process(pid)
     if handle is None:
-        return
+        return False
     try:
         stat = read_stat(pid)
-        if stat is not None and (int(stat[1]) == root or int(stat[1]) in found):
-            send_signal(handle, signal)
+        if stat is None or is_dead(stat) or not (int(stat[1]) == root or int(stat[1]) in found):
+            return False
+        return send_signal(handle, signal)
     finally:
         os.close(handle)

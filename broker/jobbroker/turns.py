@@ -42,13 +42,17 @@ class TurnJobs:
     """
 
     def __init__(
-        self, jobs: JobDirectories, store: Store, apply: Callable[[str, life.Event], None], live: Callable[[str], bool]
+        self,
+        jobs: JobDirectories,
+        store: Store,
+        apply: Callable[[str, life.Event], None],
+        attendance: Callable[[str], Attendance | None],
     ) -> None:
-        """Report what happens to `apply`; `live` tells whether a job has not ended."""
+        """Report what happens to `apply`; `attendance` tells how a job is watched, if it has not ended."""
         self._jobs = jobs
         self._store = store
         self._apply = apply
-        self._live = live
+        self._attendance = attendance
         self.backend: Backend | None = None
         self._snapshots: dict[str, Snapshot] = {}
         self._captures: dict[str, Capture] = {}
@@ -67,13 +71,16 @@ class TurnJobs:
 
     # --- the way in -------------------------------------------------------------------------------------------------
 
-    def completed(self, params: wire.StartParams) -> wire.StartParams:
-        """What a profile says of a turn that its request does not say.
+    def completed(self, params: wire.StartParams, known: Callable[[str], bool]) -> wire.StartParams:
+        """A request with what a profile says of the turn; `known` tells whether its key has one already.
 
         Raises:
             InvalidParams: there is no backend.
+            Busy: another turn is at what only one may be at.
         """
         rule = self._rule(params.method)
+        if params.idempotency_key is None or not known(params.idempotency_key):
+            self._check_free(rule, params)
         timeout = params.timeout_ms
         if timeout is None and rule.timeout is not None:
             timeout = int(rule.timeout * 1000)
@@ -81,20 +88,16 @@ class TurnJobs:
         tied = params.on_disconnect or ("cancel" if rule.on_disconnect == "cancel" else None)
         return msgspec.structs.replace(params, timeout_ms=timeout, idle_timeout_ms=idle, on_disconnect=tied)
 
-    def check_free(self, params: wire.StartParams) -> None:
-        """See that no turn is at what only one may be at.
-
-        Raises:
-            Busy: one is.
-        """
-        rule = self._rule(params.method)
+    def _check_free(self, rule: JobRule, params: wire.StartParams) -> None:
         key = exclusive_key(rule, dict(variables(rule, "params", _json(params.params))))
         holder = self._exclusive.get(key or "")
-        if holder is not None and self._live(holder):
+        if holder is not None and self._attendance(holder) is not None:
             raise errors.Busy(f"{holder} is at it; wait for it or cancel it", {"job": holder})
 
     def admitted(self, job: wire.Job) -> None:
-        """A turn is on its way into the store: from now on it holds what only one may."""
+        """A job is on its way into the store: if it is a turn, from now on it holds what only one may."""
+        if job.kind != "turn":
+            return
         rule = self._rule(job.method)
         key = exclusive_key(rule, dict(variables(rule, "params", _json(job.params))))
         if key is not None:
@@ -105,37 +108,42 @@ class TurnJobs:
             raise errors.InvalidParams("this broker has no backend to take a turn  -> jobctl backend list")
         return self.backend.profile.rule(method or "")
 
-    def start(self, snapshot: Snapshot, attendance: Attendance) -> None:
-        """Give a committed turn to the backend, which is started if need be."""
+    def start(self, snapshot: Snapshot) -> bool:
+        """Give a committed turn to the backend, which is started if need be; False if it is no turn."""
+        if snapshot.job.kind != "turn":
+            return False
+        attendance = self._attendance(snapshot.job.id)
+        if self.backend is None or attendance is None:
+            self._fail(snapshot.job.id, "this broker has no backend any more")
+        elif self._take_over(snapshot):
+            self._begin(self.backend, snapshot, attendance)
+        return True
+
+    def _take_over(self, snapshot: Snapshot) -> bool:
+        """From here on its record says that it may have begun, and its output is ours to write."""
         job = snapshot.job
-        backend = self.backend
-        if backend is None:
-            self._fail(job.id, "this broker has no backend any more")
-            return
         try:
             if not self._jobs.note_begun(job.id, os.getpid(), mono_ms()):
                 self._fail(job.id, "it was begun before")
-                return
+                return False
             directory = self._jobs.open(job.id)
         except (OSError, ValueError) as exc:
             self._fail(job.id, f"its directory cannot be used: {exc}")
-            return
+            return False
         self._snapshots[job.id], self._directories[job.id] = snapshot, directory
         self._captures[job.id] = Capture(directory, snapshot.max_output)
+        return True
+
+    def _begin(self, backend: Backend, snapshot: Snapshot, attendance: Attendance) -> None:
+        job = snapshot.job
 
         def cancel(reason: wire.Reason, grace_ms: int) -> None:
             if reason in ("user", "disconnect", "shutdown"):
                 backend.cancel_turn(job.id, reason, grace_ms / 1000)
 
         attendance.turn = cancel
-        backend.start_turn(
-            job.id,
-            job.method or "",
-            _json(job.params),
-            timeout=job.timeout_ms / 1000,
-            idle=job.idle_timeout_ms / 1000,
-            grace=job.grace_ms / 1000,
-        )
+        seconds = {"timeout": job.timeout_ms / 1000, "idle": job.idle_timeout_ms / 1000, "grace": job.grace_ms / 1000}
+        backend.start_turn(job.id, job.method or "", _json(job.params), **seconds)
 
     def _fail(self, name: str, why: str) -> None:
         self.hear(effects.TurnEnded(name, "failed", "spawn", why))

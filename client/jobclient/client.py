@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from binascii import b2a_base64
 from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
@@ -44,6 +45,7 @@ _EVENTS: dict[str, type[Event]] = {
     watch.RESET: Reset,
     FAREWELL: wire.BrokerShuttingDown,
 }
+_LIVE: tuple[wire.Status, ...] = ("queued", "running", "stopped")
 _FOLLOW_WAIT_MS = 60_000
 _PIECE = 256 * 1024
 
@@ -160,16 +162,35 @@ class Client:
         *jobs: str,
         any: bool = False,  # noqa: A002  # the protocol's words
         all: bool = False,  # noqa: A002
+        filter: wire.Filter | None = None,  # noqa: A002
+        until_output: str | wire.UntilOutput | None = None,
         timeout_ms: int | None = None,
     ) -> wire.Waited:
-        """Wait until jobs have ended, or until the first has with `any`; without a time limit, for as long as it takes.
+        """Wait until jobs have ended; without a time limit, for as long as it takes.
 
-        With `all`, for all jobs that are live now. Those that have ended are returned in order of completion.
+        Those that have ended are returned in order of completion.
+
+        Args:
+            jobs: these jobs.
+            any: be content with the first that ends.
+            all: for all jobs that are live now.
+            filter: for those of them that match.
+            until_output: until the one job has written a line that matches, or has ended without.
+            timeout_ms: how long to wait.
 
         Raises:
             InvalidState: the one job waited for is stopped.
         """
-        params: dict[str, object] = {"ids": self._live() if all else jobs, "any": any, "timeoutMs": timeout_ms}
+        if [bool(jobs), all, filter is not None].count(True) != 1:
+            raise TypeError("name jobs, or say all=True, or give a filter")
+        if isinstance(until_output, str):
+            until_output = wire.UntilOutput(pattern=until_output)
+        params: dict[str, object] = {
+            "ids": jobs or self._live(filter),
+            "any": any,
+            "timeoutMs": timeout_ms,
+            "untilOutput": None if until_output is None else msgspec.to_builtins(until_output),
+        }
         patience = None if timeout_ms is None else timeout_ms / 1000
         return self._call("job/wait", params, wire.Waited, patience=patience)
 
@@ -190,8 +211,12 @@ class Client:
         limit: int | None = None,
         tail: int | None = None,
         wait_ms: int = 0,
+        times: bool = False,
     ) -> wire.Output:
-        """A piece of output from the cursor `start` on, or the last `tail` lines; see also `follow`."""
+        """A piece of output from the cursor `start` on, or the last `tail` lines; `times` asks for its `marks`.
+
+        See also `follow`.
+        """
         params: dict[str, object] = {
             "id": job,
             "stream": stream,
@@ -199,6 +224,7 @@ class Client:
             "limit": limit,
             "tail": tail,
             "waitMs": wait_ms,
+            "times": times or None,
         }
         return self._call("job/output", params, wire.Output, patience=wait_ms / 1000)
 
@@ -248,6 +274,41 @@ class Client:
         """Send a signal to a job's process group, or to its leader alone."""
         return self._call("job/signal", {"id": job, "signal": signal, "target": target}, wire.OneJob).job
 
+    def input(self, job: str, data: str | bytes = b"", *, close: bool = False) -> None:
+        """Give a job that was started with `stdin="pipe"` something to read; returns when its pipe has it all.
+
+        Args:
+            job: which.
+            data: what it is to read; large input goes in pieces.
+            close: whether nothing comes after that.
+
+        Raises:
+            InvalidState: it reads no more; `data["written"]` bytes of the last piece are in the pipe.
+        """
+        raw = data.encode() if isinstance(data, str) else data
+        for at in range(0, len(raw), _PIECE):
+            piece = b2a_base64(raw[at : at + _PIECE], newline=False).decode()
+            params: dict[str, object] = {"id": job, "data": piece, "encoding": "base64"}
+            self._call("job/input", params, wire.Done, patience=None)
+        if close:
+            self._call("job/input", {"id": job, "close": True}, wire.Done)
+
+    def pause(self, job: str) -> wire.Job:
+        """Stop all processes of a job; its limits wait for it. Raises `NotDelivered` if something runs on."""
+        return self._call("job/pause", {"id": job}, wire.OneJob).job
+
+    def resume(self, job: str) -> wire.Job:
+        """Let all processes of a job go on."""
+        return self._call("job/resume", {"id": job}, wire.OneJob).job
+
+    def last_stopped(self) -> wire.Job:
+        """The job that was stopped last, of those that still are. Raises `JobNotFound` if there is none."""
+        return self._call("job/lastStopped", {}, wire.OneJob).job
+
+    def processes(self, job: str) -> wire.Processes:
+        """What a job consists of right now."""
+        return self._call("job/processes", {"id": job}, wire.Processes)
+
     def remove(self, job: str) -> wire.Removed:
         """Forget an ended job, with all it left."""
         return self._call("job/remove", {"id": job}, wire.Removed)
@@ -276,12 +337,16 @@ class Client:
 
     # ----------------------------------------------------------------------------------------------------------------
 
-    def _live(self) -> tuple[str, ...]:
-        """The live jobs by id: after a reconnect, "all" would mean others."""
+    def _live(self, wanted: wire.Filter | None) -> tuple[str, ...]:
+        """The live jobs that are wanted, by id: after a reconnect, "all" would mean others."""
+        wanted = wanted or wire.Filter()
+        asked = [wanted.status] if isinstance(wanted.status, str) else wanted.status
+        status: list[wire.Status] = [each for each in _LIVE if asked is None or each in asked]
         ids: tuple[str, ...] = ()
         before: str | None = None
         while True:
-            page = self.list(status=("queued", "running", "stopped"), before=before)
+            params = {**msgspec.to_builtins(wanted), "status": status, "before": before}
+            page = self._call("job/list", params, wire.JobList)
             ids += tuple(job.id for job in page.jobs)
             before = page.next
             if before is None:

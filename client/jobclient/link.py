@@ -26,7 +26,7 @@ REPEATABLE = frozenset(
     {
         "broker/ping", "broker/status", "initialize",
         "job/get", "job/list", "job/result", "job/output", "job/wait", "job/cancel",
-        "job/lastStopped", "job/processes",
+        "job/pause", "job/resume", "job/lastStopped", "job/processes",
         "job/start",  # with its idempotencyKey, which every client of ours sends
         "events/subscribe", "events/unsubscribe",
     }

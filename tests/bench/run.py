@@ -1,16 +1,29 @@
-"""`make bench`: everything that is measured, one after the other. Ratios against limits taken in the same run.
+"""`make bench`: everything that is measured, one after the other, or `make bench WHAT=followers`, one part alone.
 
-Machines are noisy, so nothing here fails; the goals beside the figures are those of the design.
+Ratios are against limits taken in the same run. Machines are noisy, so nothing here fails; the goals beside the figures
+are those of the design.
 """
 
 from __future__ import annotations
 
-from bench import jobs, rpc, shim_cost, startup
+import sys
+
+from bench import fanout, followers, history, jobs, rpc, shim_cost, startup
+
+PARTS = {
+    "startup": startup,
+    "rpc": rpc,
+    "jobs": jobs,
+    "followers": followers,
+    "fanout": fanout,
+    "history": history,
+    "shims": shim_cost,
+}
 
 
 def main() -> None:
-    for part in (startup, rpc, jobs, shim_cost):
-        part.main()
+    for name in sys.argv[1:] or PARTS:
+        PARTS[name].main()
         print(flush=True)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from msgspec import Struct
 
 from jobbroker.core.index import DROPPED, STDERR, STDOUT
-from jobclient.protocol.wire import Stream, StreamName
+from jobclient.protocol.wire import StreamName
 
 _WANTED = {"all": STDOUT | STDERR, "stdout": STDOUT, "stderr": STDERR}
 
@@ -16,11 +16,12 @@ Entry = tuple[int, int, int]
 
 
 class Range(Struct, frozen=True, gc=False):
-    """Bytes `start` to `end` of `output`, all of one stream, all kept or all dropped."""
+    """Bytes `start` to `end` of `output`, all of one stream, all kept or all dropped, from some microsecond on."""
 
     start: int
     end: int
     kind: int
+    time: int = 0
 
     @property
     def dropped(self) -> bool:
@@ -37,18 +38,7 @@ def ranges(entries: Iterable[Entry], size: int) -> Iterator[Range]:
     before: Entry | None = None
     for entry in entries:
         if before is not None and before[0] < entry[0]:
-            yield Range(before[0], min(entry[0], size), before[2])
+            yield Range(before[0], min(entry[0], size), before[2], before[1])
         before = entry
     if before is not None and before[0] < size:
-        yield Range(before[0], size, before[2])
-
-
-def total(pieces: Iterable[Range]) -> tuple[Stream, Stream]:
-    """Size and dropped bytes of stdout and of stderr, as of now."""
-    size = {STDOUT: 0, STDERR: 0}
-    dropped = {STDOUT: 0, STDERR: 0}
-    for piece in pieces:
-        stream = piece.kind & ~DROPPED
-        size[stream] += piece.end - piece.start
-        dropped[stream] += piece.end - piece.start if piece.dropped else 0
-    return Stream(size[STDOUT], dropped[STDOUT]), Stream(size[STDERR], dropped[STDERR])
+        yield Range(before[0], size, before[2], before[1])

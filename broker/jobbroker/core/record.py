@@ -9,7 +9,8 @@ A record is a head, written by the daemon before it promises the job, and lines,
     F       stage, errno, wall ms: it surely did not run
     T, C    wall ms, monotonic ms: its leader was stopped, continued
     L       reason, wall ms, monotonic ms: a limit or a cancellation begins, before the first signal
-    X       wait status, wall ms, monotonic ms, size and dropped of both streams, survivors: it ended
+    X       wait status, wall ms, monotonic ms, size and dropped of both streams, survivors, how many needed SIGKILL: it
+            ended
     N       reason, wall ms: it never runs
 
 Each line is written before the step it speaks of is acted on, so that a kill between any two steps leaves a record that
@@ -46,9 +47,10 @@ _SHAPES = {
     b"T": (_BIG, _BIG),
     b"C": (_BIG, _BIG),
     b"L": (0, _BIG, _BIG),
-    b"X": (_CODE, _BIG, _BIG, _BIG, _BIG, _BIG, _BIG, 0),
+    b"X": (_CODE, _BIG, _BIG, _BIG, _BIG, _BIG, _BIG, 0, _BIG),
     b"N": (0, _BIG),
 }
+_SHORTEST = {b"X": 8}  # fields of a line as older shims wrote it
 
 
 class DamagedRecord(ValueError):
@@ -156,14 +158,22 @@ def decode_lines(data: bytes) -> list[Line]:
     lines: list[Line] = []
     for text in data.split(b"\n")[:-1]:
         letter, *fields = text.split(b" ")
-        if _fits(fields, _SHAPES.get(letter)):
+        if _is_line(letter, fields):
             lines.append(Line(letter, fields))
     return lines
 
 
-def _fits(fields: list[bytes], shape: tuple[int, ...] | None) -> bool:
+def _is_line(letter: bytes, fields: list[bytes]) -> bool:
+    """Whether the fields are those of such a line."""
+    shape = _SHAPES.get(letter)
+    if shape is None:
+        return False
+    return _fits(fields, shape if len(fields) != _SHORTEST.get(letter) else shape[: len(fields)])
+
+
+def _fits(fields: list[bytes], shape: tuple[int, ...]) -> bool:
     """Whether the fields are as many as they should be, and numbers where they should be."""
-    if shape is None or len(fields) != len(shape):
+    if len(fields) != len(shape):
         return False
     pairs = zip(fields, shape, strict=True)
     return all(not digits or (field.isdigit() and len(field) <= digits) for field, digits in pairs)
@@ -177,12 +187,23 @@ def last(lines: list[Line], letter: bytes) -> Line | None:
     return None
 
 
+def input_inode(claim: Line) -> int | None:
+    """Of a job that reads from a pipe: the inode of that; None of any other."""
+    words = [word[1:] for word in claim.fields[3].split(b",") if word.startswith(b"i")]
+    return int(words[0]) if words and _fits(words, (_BIG,)) else None
+
+
 def files_in_memory(claim: Line) -> list[tuple[int, int]]:
     """Of a job that keeps nothing on a disk: its shim's descriptors of output and index, each with its inode."""
     words = [word[1:].split(b".") for word in claim.fields[3].split(b",") if word.startswith(b"m")]
     if any(not _fits(word, (_PID, _BIG)) for word in words):
         return []
     return [(int(descriptor), int(inode)) for descriptor, inode in words]
+
+
+def tells_of_stops(lines: list[Line]) -> bool:
+    """Whether there is room in the record for what happens next: if not, stops and continuations are no longer told."""
+    return sum(len(line.letter) + sum(len(field) + 1 for field in line.fields) + 1 for line in lines) < ROOM_FOR_STOPS
 
 
 def end_of_lines(data: bytes) -> int:

@@ -1,4 +1,4 @@
-"""`job/*`: start, look, wait, end, remove. What a job wrote is in `methods/output.py`."""
+"""`job/*`: start, look, remove. What a job wrote is in `methods/output.py`, what is done to one in `control.py`."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from jobbroker.methods.output import output, result
 from jobbroker.methods.pages import MAX_PAGE, fitting
 from jobbroker.methods.wait import wait
 from jobbroker.removal import Policy
-from jobbroker.requests import as_wire
-from jobbroker.signalling import deliver, number_of
+from jobbroker.wiretext import as_wire
 from jobclient.protocol import errors, wire
 from jobclient.protocol.wire import TERMINAL
 
@@ -69,34 +68,6 @@ def list_jobs(call: Call, params: wire.ListParams) -> wire.JobList:
     return wire.JobList(jobs=jobs, next=following if len(jobs) == len(found) else str(jobs[-1].number))
 
 
-def cancel(call: Call, params: wire.CancelParams) -> Pending:
-    """End a job; by default answer only when everything of it is dead."""
-    snapshot = call.broker.find(params.id)
-    if params.grace_ms is not None and params.grace_ms < 0:
-        raise errors.InvalidParams("`graceMs` must not be negative")
-    return Pending(_cancel(call, snapshot, params))
-
-
-async def _cancel(call: Call, snapshot: Snapshot, params: wire.CancelParams) -> wire.Cancelled:
-    broker = call.broker
-    attendance = await broker.through(lambda: broker.endings.cancel(snapshot, "user", params.grace_ms))
-    if attendance is None:
-        return wire.Cancelled(job=snapshot.job, changed=False, survivors=[])
-    if params.confirm is not False:
-        await broker.endings.confirm(snapshot, attendance, params.grace_ms)
-    return wire.Cancelled(job=broker.view(snapshot), changed=True, survivors=attendance.survivors)
-
-
-def signal(call: Call, params: wire.SignalParams) -> wire.OneJob:
-    """Send a signal to a running job."""
-    number = number_of(params.signal)
-    snapshot = call.broker.find(params.id)
-    if snapshot.job.status not in ("running", "stopped"):
-        raise _wrong_state(snapshot.job, "there is no process to signal")
-    deliver(call.broker.supervision.get(snapshot.job.id), number, params.target or "group")
-    return wire.OneJob(job=call.broker.view(snapshot))
-
-
 def remove(call: Call, params: wire.JobParams) -> Pending:
     """Remove an ended job with all it left."""
     snapshot = call.broker.find(params.id)
@@ -139,8 +110,6 @@ METHODS = {
     "job/wait": Method(wire.WaitParams, wait),
     "job/result": Method(wire.JobParams, result, positional=("id",)),
     "job/output": Method(wire.OutputParams, output),
-    "job/cancel": Method(wire.CancelParams, cancel, positional=("id",)),
-    "job/signal": Method(wire.SignalParams, signal),
     "job/remove": Method(wire.JobParams, remove, positional=("id",)),
     "job/cleanup": Method(wire.CleanupParams, cleanup),
 }

@@ -6,8 +6,10 @@ from collections.abc import Generator
 from contextlib import contextmanager
 
 import trio
+from msgspec import UNSET, Struct
 
-from jobbroker.core.job import Snapshot, is_terminal
+from jobbroker.core.index import STDERR
+from jobbroker.core.job import Snapshot, is_terminal, timestamp
 from jobbroker.core.message import message
 from jobbroker.givenup import GivenUp, was_given_up
 from jobbroker.methods.call import Call, Pending
@@ -21,6 +23,15 @@ RESULT = 1024 * 1024
 """Bytes of each stream in a result."""
 
 
+class _Wanted(Struct):
+    """Which piece of a job's output: at most `limit` bytes of a stream, from `start` on, with times or without."""
+
+    stream: wire.StreamName
+    start: int
+    limit: int
+    times: bool
+
+
 def output(call: Call, params: wire.OutputParams) -> wire.Output | Pending:
     """A piece of output, now, or as soon as there is some if the client waits."""
     snapshot = call.broker.find(params.id)
@@ -29,11 +40,12 @@ def output(call: Call, params: wire.OutputParams) -> wire.Output | Pending:
         raise errors.InvalidParams(f"`limit` must be between 1 and {MAX_PIECE}")
     if params.from_ is not None and params.tail is not None:
         raise errors.InvalidParams("give either `from` or `tail`")
-    start = _start(call, snapshot, params)
-    piece = _read(call, snapshot, params.stream or "all", start, limit)
+    wanted = _Wanted(params.stream or "all", _start(call, snapshot, params), limit, bool(params.times))
+    piece = _read(call, snapshot, wanted)
     if not params.wait_ms or _tells(piece):
         return piece
-    return Pending(_wait(call, snapshot, params.stream or "all", int(piece.next), limit, params.wait_ms))
+    wanted.start = int(piece.next)
+    return Pending(_wait(call, snapshot, wanted, params.wait_ms))
 
 
 def _start(call: Call, snapshot: Snapshot, params: wire.OutputParams) -> int:
@@ -42,16 +54,21 @@ def _start(call: Call, snapshot: Snapshot, params: wire.OutputParams) -> int:
             raise errors.InvalidParams("`tail` must not be negative")
         with _opened(call, snapshot) as reader:
             return reader.tail(params.stream or "all", params.tail)
-    cursor = params.from_ or "0"
+    return offset(params.from_)
+
+
+def offset(cursor: str | None) -> int:
+    """The offset a client's cursor stands for; the beginning without one."""
+    cursor = cursor or "0"
     if not (cursor.isascii() and cursor.isdecimal() and len(cursor) <= 18):
         raise errors.InvalidParams("`from` must be the `next` or `start` of an earlier answer")
     return int(cursor)
 
 
-def _read(call: Call, snapshot: Snapshot, stream: wire.StreamName, start: int, limit: int) -> wire.Output:
+def _read(call: Call, snapshot: Snapshot, wanted: _Wanted) -> wire.Output:
     over = is_terminal(snapshot.job)  # before the file is measured: then nothing comes after
     with _opened(call, snapshot) as reader:
-        return _piece(reader, stream, start, limit, over=over)
+        return _piece(reader, wanted, over=over)
 
 
 @contextmanager
@@ -76,12 +93,10 @@ def _opened(call: Call, snapshot: Snapshot) -> Generator[OutputReader | GivenUp]
         raise errors.JobNotFound(f"the directory of {snapshot.job.id} has been replaced by something else") from None
 
 
-def _piece(
-    reader: OutputReader | GivenUp, stream: wire.StreamName, start: int, limit: int, *, over: bool
-) -> wire.Output:
-    if start > reader.size:
-        raise errors.InvalidParams(f"`from` {start} is beyond the output, which has {reader.size} bytes")
-    piece = reader.read(stream, start, limit)
+def _piece(reader: OutputReader | GivenUp, wanted: _Wanted, *, over: bool) -> wire.Output:
+    if wanted.start > reader.size:
+        raise errors.InvalidParams(f"`from` {wanted.start} is beyond the output, which has {reader.size} bytes")
+    piece = reader.read(wanted.stream, wanted.start, wanted.limit)
     at_end = over and piece.next >= reader.size
     text, encoding, taken = as_text(piece.data, 0 if at_end else piece.run)
     following = piece.after(taken)
@@ -92,7 +107,12 @@ def _piece(
         next=str(following),
         dropped=piece.dropped,
         eof=over and following >= reader.size,
+        marks=[_mark(*mark) for mark in piece.marks if mark[0] < taken] if wanted.times else UNSET,
     )
+
+
+def _mark(at: int, time: int, kind: int) -> wire.Mark:
+    return wire.Mark(at=at, time=timestamp(time // 1000), stream="stderr" if kind & STDERR else "stdout")
 
 
 def _tells(piece: wire.Output) -> bool:
@@ -100,16 +120,15 @@ def _tells(piece: wire.Output) -> bool:
     return bool(piece.data or piece.dropped or piece.eof)
 
 
-async def _wait(
-    call: Call, snapshot: Snapshot, stream: wire.StreamName, start: int, limit: int, wait_ms: int
-) -> wire.Output:
-    with trio.move_on_after(wait_ms / 1000), call.broker.following.growth(snapshot.job.id, start) as growth:
+async def _wait(call: Call, snapshot: Snapshot, wanted: _Wanted, wait_ms: int) -> wire.Output:
+    with trio.move_on_after(wait_ms / 1000), call.broker.following.growth(snapshot.job.id, wanted.start) as growth:
         while not is_terminal(snapshot.job):
             await growth.more()
-            piece = _read(call, snapshot, stream, start, limit)
+            piece = _read(call, snapshot, wanted)
             if _tells(piece):
                 return piece
-    return _read(call, snapshot, stream, start, limit)
+            wanted.start = int(piece.next)  # what the other stream wrote need not be passed over again
+    return _read(call, snapshot, wanted)
 
 
 def result(call: Call, params: wire.JobParams) -> wire.ResultResult | Pending:

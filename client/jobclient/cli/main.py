@@ -23,8 +23,11 @@ FILES = {
     "status": "status", "result": "status",
     "output": "output",
     "wait": "waiting",
-    "cancel": "control", "signal": "control", "remove": "control",
-    "clean": "cleaning",
+    "cancel": "control", "signal": "control", "pause": "control", "resume": "control", "remove": "control",
+    "fg": "foreground",
+    "input": "input",
+    "processes": "processes",
+    "clean": "cleaning", "export": "export",
     "events": "events",
     "broker status": "broker", "broker start": "broker", "broker stop": "broker", "broker restart": "broker",
     "broker logs": "broker", "socket-path": "broker",
@@ -37,8 +40,9 @@ ALIASES = {"ls": "list", "logs": "output"}
 GUESSES = {
     "kill": "cancel", "stop": "cancel", "terminate": "cancel", "ps": "list", "jobs": "list", "tail": "output -f",
     "follow": "output -f", "log": "output", "cat": "output", "rm": "remove", "delete": "remove", "show": "status",
-    "info": "status", "exec": "run", "submit": "start", "add": "start", "clear": "clean", "cleanup": "clean",
-    "watch": "events", "daemon": "broker status", "restart": "broker restart",
+    "info": "status", "suspend": "pause", "bg": "resume", "continue": "resume", "cont": "resume", "foreground": "fg",
+    "attach": "fg", "top": "processes", "tree": "processes", "exec": "run", "submit": "start", "add": "start",
+    "clear": "clean", "cleanup": "clean", "watch": "events", "daemon": "broker status", "restart": "broker restart",
 }  # fmt: skip
 """What people type who come from other tools."""
 

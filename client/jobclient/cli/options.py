@@ -199,8 +199,9 @@ def _check_operands(verb: Verb, operands: Sequence[str]) -> None:
         raise UsageError(f"say what: jobctl {verb.name} {verb.usage}")
     if operands and not verb.usage:
         raise UsageError(f"{operands[0]!r} is one word too many")
-    if len(operands) > verb.needs and not verb.usage.rstrip("]").endswith("..."):
-        raise UsageError(f"{operands[verb.needs]!r} is one word too many")
+    most = len(verb.usage.split())
+    if len(operands) > most and "..." not in verb.usage:
+        raise UsageError(f"{operands[most]!r} is one word too many")
 
 
 def help_text(verb: Verb) -> str:

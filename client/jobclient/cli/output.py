@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from jobclient.cli.console import Console
     from jobclient.cli.options import Given
     from jobclient.cli.shapes import Job
+    from jobclient.cli.stamps import Stamps
     from jobclient.link import Link
     from jobclient.raw import Message
 
@@ -72,6 +73,7 @@ def run(given: Given, link: Link, console: Console) -> int:
 
 def _print(given: Given, link: Link, console: Console, reference: str) -> None:
     follows, as_json = given.has("f"), given.has("json")
+    stamps = _stamps(given)
     budget = _Budget(given.number("max-bytes"), given.number("head"))
     for piece in _pieces(given, link, reference, budget, follow=follows):
         if as_json:
@@ -80,9 +82,18 @@ def _print(given: Given, link: Link, console: Console, reference: str) -> None:
                 return  # one document: whoever wants more asks from its `next`
             continue
         tell_dropped(piece, console)
-        write(OUT, budget.cut(data_of(piece)))
+        data = budget.cut(data_of(piece))
+        write(OUT, data if stamps is None else stamps.put(data, piece))
         if budget.spent():
             return
+
+
+def _stamps(given: Given) -> Stamps | None:
+    if not (given.has("t") or given.has("time")):
+        return None
+    from jobclient.cli.stamps import Stamps
+
+    return Stamps(given.text("time") or "local")
 
 
 def _pieces(given: Given, link: Link, reference: str, budget: _Budget, *, follow: bool) -> Iterator[Message]:
@@ -92,6 +103,8 @@ def _pieces(given: Given, link: Link, reference: str, budget: _Budget, *, follow
         params["from"] = given.text("from")
     if given.has("tail"):
         params["tail"] = given.number("tail")
+    if given.has("t") or given.has("time"):
+        params["times"] = True
     if follow:
         params["waitMs"] = WAIT_MS
     while not budget.spent():
@@ -121,9 +134,11 @@ VERBS = (
         Option("--from", "CURSOR", "from where an earlier --json said `next`"),
         Option("--max-bytes", "N", "at most so many bytes"),
         Option("--stream", "WHICH", "out, err or both (default)", *_STREAMS),
+        Option("-t", "", "begin each line with the time at which it was written, to 50 ms"),
+        Option("--time", "FORMAT", "the same, as local (default of -t), iso or unix", "local", "iso", "unix"),
         Option("--exit", "", "end with the job's exit code, once it has ended"),
         Option("--json", "", "print the result as JSON, with -f one line per piece"),
         needs=1, passes="exit",
-        examples="jobctl output tests --tail 40\njobctl output -f @\njobctl output k7 --json --from 18234",
+        examples="jobctl output tests --tail 40\njobctl output -t -f @\njobctl output k7 --json --from 18234",
     ),
 )  # fmt: skip

@@ -41,6 +41,7 @@ class Job(TypedDict):
     agent: str | None
     prompt: str | None
     method: str | None
+    params: object
     origin: Origin | None
     reason: str | None
     exitCode: int | None
@@ -57,8 +58,22 @@ class Job(TypedDict):
     graceMs: int
     cancelRequested: bool
     merged: bool
+    stdin: str
+    stdinFile: Text | None
     persist: bool
     stdout: Stream
     stderr: Stream
     rev: int
     env: list[Text]
+
+
+class Process(TypedDict):
+    """`wire.Process`."""
+
+    pid: int
+    ppid: int
+    pgid: int
+    command: Text
+    state: str
+    cpu: float
+    rss: int

@@ -48,6 +48,8 @@ def state(job: Job) -> str:
     if status == "failed":
         if reason == "lost":
             return "lost"
+        if job.get("method") is not None and reason == "exit":
+            return "failed"
         return f"failed {_how(job) or reason or ''}".rstrip()
     if status == "timed_out":
         return "timed out" if reason == "deadline" else f"timed out ({reason})"
@@ -119,3 +121,9 @@ def end(job: Job) -> str:
     error = job.get("error")
     took = f" after {age(job)}" if ran_ms(job) is not None else ""
     return f"{status}{took}" + (f": {error}" if error else "")
+
+
+def summary(live: list[Job]) -> str:
+    """How many live jobs there are of each status: `2 running, 1 queued`."""
+    counts = [(status, sum(job["status"] == status for job in live)) for status in ("running", "queued", "stopped")]
+    return ", ".join(f"{count} {status}" for status, count in counts if count) or "nothing runs"

@@ -5,10 +5,12 @@ Standard library only. Their roots are in `failure`, and everything there is her
 
 from __future__ import annotations
 
-from jobclient.protocol.failure import BrokerUnavailable as BrokerUnavailable
-from jobclient.protocol.failure import ConnectionLost as ConnectionLost
-from jobclient.protocol.failure import JobBrokerError as JobBrokerError
-from jobclient.protocol.failure import RemoteError as RemoteError
+from jobclient.protocol.failure import (
+    BrokerUnavailable as BrokerUnavailable,
+    ConnectionLost as ConnectionLost,
+    JobBrokerError as JobBrokerError,
+    RemoteError as RemoteError,
+)
 
 TYPE_CHECKING = False  # what type checkers look for, without the price of importing typing
 if TYPE_CHECKING:

@@ -1,8 +1,8 @@
-"""`job/cancel`, `job/signal`, `job/remove`, `job/cleanup`: act on jobs."""
+"""`job/cancel`, `job/signal`, `job/processes`, `job/remove`, `job/cleanup`: act on jobs."""
 
 from __future__ import annotations
 
-from jobclient.protocol.wire.job import Amount, Job, Target
+from jobclient.protocol.wire.job import Amount, Encoding, Job, Target, Text
 from jobclient.protocol.wire.look import Filter, JobParams
 from jobclient.protocol.wire.message import Result
 
@@ -15,11 +15,15 @@ class CancelParams(JobParams):
 
 
 class Cancelled(Result):
-    """`job/cancel`: `changed` is false if the job had already ended; `survivors` could not be killed."""
+    """`job/cancel`: `changed` is false if the job had already ended; `killed` processes of it took SIGKILL to end.
+
+    `survivors` could not be killed.
+    """
 
     job: Job
     changed: bool
     survivors: list[int]
+    killed: int = 0
 
 
 class SignalParams(JobParams):
@@ -27,6 +31,33 @@ class SignalParams(JobParams):
 
     signal: str | Amount
     target: Target | None = None
+
+
+class InputParams(JobParams):
+    """`job/input`: bytes for a job that reads from a pipe; `close` is the end of all input."""
+
+    data: str | None = None
+    encoding: Encoding | None = None
+    close: bool | None = None
+
+
+class Process(Result):
+    """A process of a job. `cpu` is its share of one core since it started, in percent, `rss` its memory in bytes."""
+
+    pid: int
+    ppid: int
+    pgid: int
+    command: Text
+    state: str
+    cpu: float
+    rss: int
+
+
+class Processes(Result):
+    """`job/processes`: the job's process groups, its own first, and its processes, parents before children."""
+
+    pgids: list[int]
+    processes: list[Process]
 
 
 class CleanupParams(Filter):

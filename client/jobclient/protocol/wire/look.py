@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from jobclient.protocol.wire.job import Amount, Encoding, Job, Status, StreamName, Text
+from msgspec import UNSET, Struct, UnsetType
+
+from jobclient.protocol.wire.job import Amount, Encoding, Job, OneStream, Status, StreamName, Text
 from jobclient.protocol.wire.message import Params, Result
 
 
@@ -70,6 +72,14 @@ class JobList(Result):
     next: str | None = None
 
 
+class UntilOutput(Params, rename={"from_": "from"}):
+    """A line to wait for: one that matches a regular expression, from a cursor on."""
+
+    pattern: str
+    stream: StreamName | None = None
+    from_: str | None = None
+
+
 class WaitParams(Params):
     """`job/wait`: for `ids`, `all` jobs live now, or those of them a filter matches; `any`: for the first to end."""
 
@@ -77,25 +87,49 @@ class WaitParams(Params):
     all: bool | None = None
     jobs: Filter | None = None
     any: bool | None = None
+    until_output: UntilOutput | None = None
     timeout_ms: Amount | None = None
 
 
+class OutputMatch(Result):
+    """A line that was waited for, and where it is."""
+
+    stream: OneStream
+    line: str
+    encoding: Encoding
+    start: str
+    next: str
+
+
 class Waited(Result):
-    """`job/wait`: those that ended, in order of completion; stopped jobs are not waited for."""
+    """`job/wait`: those that ended, in order of completion; stopped jobs are not waited for; the line that matched."""
 
     jobs: list[Job]
     stopped: list[Job]
     timed_out: bool
+    match: OutputMatch | None = None
 
 
 class OutputParams(JobParams, rename={"from_": "from", "wait_ms": "waitMs"}):
-    """`job/output`: from a cursor, or the last `tail` lines; `wait_ms` waits for more when there is nothing yet."""
+    """`job/output`: from a cursor, or the last `tail` lines; `wait_ms` waits for more when there is nothing yet.
+
+    `times` asks for `marks`.
+    """
 
     stream: StreamName | None = None
     from_: str | None = None
     limit: Amount | None = None
     tail: Amount | None = None
     wait_ms: Amount | None = None
+    times: bool | None = None
+
+
+class Mark(Struct, frozen=True, rename="camel"):
+    """From byte `at` of a piece on, a stream wrote what is there, at that time."""
+
+    at: int
+    time: str
+    stream: Literal["stdout", "stderr"]
 
 
 class Output(Result):
@@ -107,3 +141,4 @@ class Output(Result):
     next: str
     dropped: int
     eof: bool
+    marks: list[Mark] | UnsetType = UNSET
