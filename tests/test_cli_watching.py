@@ -37,7 +37,7 @@ def job_of(message: Any) -> tuple[str, str]:
 
 
 def test_wait_for_those_that_a_filter_means(cli: Cli) -> None:
-    mine = [cli.start("-l", "of=me", "--", "sh", "-c", f"sleep 0.{n}; exit {n}") for n in (1, 2)]
+    mine = [cli.start("-l", "of=me", "--", "sh", "-c", f"sleep 2.{n}; exit {n}") for n in (1, 2)]
     other = cli.start("sleep", "60")
     done = cli("wait", "-l", "of=me", "--json")
     assert sorted(job["id"] for job in json.loads(done.stdout)["jobs"]) == sorted(mine)
@@ -174,7 +174,7 @@ def test_a_list_that_is_watched_by_a_person(cli: Cli) -> None:
     assert "long" in screen(master, lambda drawn: second in drawn and "completed" in drawn)
     cli.ok("cancel", "--now", job)
     cli.ok("remove", second)
-    last = screen(master, lambda drawn: "nothing runs" in drawn and second not in drawn)
+    last = screen(master, lambda drawn: "nothing runs" in drawn and "cancelled" in drawn and second not in drawn)
     assert "cancelled" in last
     watcher.send_signal(signal.SIGINT)
     assert watcher.wait(PATIENCE) == 130
