@@ -16,11 +16,11 @@ BROKER = (
     ),
     # 2: the daemon's tools, one thing of the system or of the protocol each
     (
-        "agents", "answers", "backend_process", "census", "channels", "commandline", "descriptors", "events", "feeds",
-        "following", "givenup", "history", "holding", "inflow", "jobdir", "leftover", "lines", "listener", "lock",
-        "log", "notify", "orphan", "outbox", "output", "pattern", "pausing", "plainfile", "processes", "profile_choice",
-        "profile_files", "requests", "rows", "schema", "searching", "settings", "stdin", "stdio", "store", "systemd",
-        "totals", "unfinished", "values", "volatile", "waiting", "wiretext",
+        "agents", "answers", "backend_process", "census", "channels", "commandline", "descriptors", "events", "explain",
+        "feeds", "following", "givenup", "history", "holding", "inflow", "jobdir", "leftover", "lines", "listener",
+        "lock", "log", "notify", "orphan", "outbox", "output", "pattern", "pausing", "plainfile", "processes",
+        "profile_choice", "profile_files", "requests", "rows", "schema", "searching", "settings", "stdin", "stdio",
+        "store", "systemd", "totals", "unfinished", "values", "volatile", "waiting", "wiretext",
     ),
     # 3: the jobs
     (

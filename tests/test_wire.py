@@ -21,8 +21,8 @@ QUEUED = (
 ENDED = (
     '{"id":"k3x9qz","number":12,"kind":"command","status":"failed","argv":["cc",{"base64":"/w=="}],'
     '"cwd":{"base64":"L/8="},"createdAt":"2030-01-02T03:04:05.678Z","name":"build","labels":{"by":"me"},'
-    '"agent":"codex","prompt":"fix it","method":"m","params":{"a":[1]},"origin":{"pid":7,"client":"jobctl"},"reason":"signal",'
-    '"exitCode":null,"signal":"SIGKILL",'
+    '"agent":"codex","prompt":"fix it","method":"m","params":{"a":[1]},"origin":{"pid":7,"client":"jobctl"},'
+    '"reason":"signal","exitCode":null,"signal":"SIGKILL",'
     '"error":"killed by SIGKILL","pid":100,"pgid":100,"startedAt":"2030-01-02T03:04:06.000Z","stoppedAt":null,'
     '"completedAt":"2030-01-02T03:04:07.000Z","durationMs":1000,"timeoutMs":5,"idleTimeoutMs":6,"graceMs":7,'
     '"cancelRequested":true,"merged":true,"stdin":"file","stdinFile":"/in","persist":true,"stdout":{"size":3,"dropped":1,"closed":true},'

@@ -97,7 +97,7 @@ VERBS = (
     Verb("backend list", profiles, "the profiles there are; * is the one in use", "", _JSON),
     Verb(
         "backend show", show, "a profile, or without a name how the backend is", "[PROFILE]", _JSON,
-        examples="jobctl backend show\njobctl backend show lsp > mine.toml",
+        examples="jobctl backend show\njobctl backend show lsp",
     ),
     Verb(
         "backend test", test, "start the backend if need be, and see that it answers", "[METHOD]",
