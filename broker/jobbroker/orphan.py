@@ -16,7 +16,7 @@ import trio
 from jobbroker import tree
 from jobbroker.clock import mono_ms
 from jobbroker.core import ladder
-from jobbroker.identity import open_process, read_file, send_signal
+from jobbroker.identity import open_process, read_file, send_signal, start_time
 from jobbroker.signals import SIGCONT, SIGKILL, SIGTERM
 from jobclient.protocol.wire import Reason
 
@@ -29,6 +29,7 @@ class Orphan:
     """The ladder of a job without a shim.
 
     Attributes:
+        pid, started: its process, and when that started.
         epitaph: what to say of it when it has ended.
         killed: its processes that SIGTERM did not end.
     """
@@ -36,17 +37,26 @@ class Orphan:
     def __init__(self, pid: int, pidfd: int, *, since: int, timeout_ms: int, grace_ms: int, epitaph: str) -> None:
         """Watch the process behind `pidfd`, which started at `since` on the monotonic clock."""
         self.epitaph = epitaph
-        self._pid = pid
+        self.pid = pid
+        self.started = start_time(pid) or 0
         self._pidfd = pidfd
         # Its output went to the shim's pipes, so silence means nothing any more.
         self._ladder = ladder.Ladder(since, timeout_ms=timeout_ms, idle_ms=0, grace_ms=grace_ms)
         self._wait = trio.CancelScope()
+        self._stands = False
         self.killed: set[int] = set()
 
     @property
     def ending(self) -> bool:
         """Whether its end was asked for."""
         return self._ladder.reason is not None
+
+    def turned(self, *, stopped: bool) -> None:
+        """It was seen to stand still, or to go on: its limits wait meanwhile."""
+        if stopped != self._stands:
+            self._stands = stopped
+            (self._ladder.stopped if stopped else self._ladder.continued)(mono_ms())
+            self._wait.cancel()
 
     def ask(self, reason: Reason, grace_ms: int) -> None:
         """End it."""
@@ -80,10 +90,10 @@ class Orphan:
 
     def _kill(self) -> None:
         """What descends from it first: once it is gone itself, nothing tells what was its own."""
-        self.killed |= tree.kill_round(self._pid)
+        self.killed |= tree.kill_round(self.pid)
         try:
             if send_signal(self._pidfd, SIGKILL):
-                self.killed.add(self._pid)
+                self.killed.add(self.pid)
         except PermissionError:  # it belongs to another user by now, and runs on, and is said to
             pass
 
@@ -92,9 +102,10 @@ class Orphan:
         for number in (SIGTERM, SIGCONT):
             if not is_over(self._pidfd):
                 try:
-                    os.killpg(self._pid, number)
+                    os.killpg(self.pid, number)
                 except (ProcessLookupError, PermissionError):
                     pass
+        tree.let_go_on(self.pid)
 
 
 def open_marked(pid: int, name: str) -> int | None:

@@ -19,7 +19,7 @@ from jobbroker.channels import Channels
 from jobbroker.clock import mono_ms, wall_ms
 from jobbroker.core import job, record
 from jobbroker.descriptors import SHORTAGES
-from jobbroker.identity import boot_id, is_dead, open_checked, read_stat, send_signal
+from jobbroker.identity import boot_id, open_checked, send_signal
 from jobbroker.jobdir import JobDirectories, Reading
 from jobbroker.lines import event_of, killed, reason_of, survivors
 from jobbroker.orphan import Orphan, is_over, open_marked
@@ -154,9 +154,9 @@ class Supervision:
     def see(self, name: str) -> None:
         """Take from /proc whether a job stands still, where its record does not say: it is full, or has no shim."""
         attendance = self._attended.get(name)
-        stat = None if attendance is None or attendance.started is None else read_stat(attendance.started.number(0))
-        if stat is not None and not is_dead(stat):
-            self._report(name, job.Stopped(wall_ms()) if stat[0] == b"T" else job.Continued())
+        stopped = None if attendance is None else attendance.see()
+        if stopped is not None:
+            self._report(name, job.Stopped(wall_ms()) if stopped else job.Continued())
 
     def fail(self, name: str) -> None:
         """A fault of ours kept a message from being heard: the record holds what it said."""
@@ -287,7 +287,7 @@ class Supervision:
         attendance.orphan = Orphan(
             started.number(0),
             handle,
-            since=started.number(4),
+            since=started.number(4) + record.stood_still(reading.lines, mono_ms()),
             timeout_ms=attendance.job.timeout_ms,
             grace_ms=attendance.job.grace_ms,
             epitaph=LOST_WITH_SHIM,
@@ -321,6 +321,7 @@ class Supervision:
     def _watch_orphan(self, attendance: Attendance, orphan: Orphan, handle: int) -> None:
         attendance.delivered = False
         self._deliver(attendance)
+        self.see(attendance.job.id)
         _, scope = attendance.watch(handle)
         self._nursery.start_soon(self._attend_orphan, attendance, orphan, handle, scope)
 
@@ -384,10 +385,11 @@ class Supervision:
     def reconcile(self) -> None:
         """Take in what has happened already but waits in a socket: nothing read next is older than that."""
         self._channels.hear_all()
-        adopted = [each for each in self._attended.values() if each.shim is None and each.pidfd is not None]
-        for attendance in adopted:
+        for attendance in [each for each in self._attended.values() if each.shim is None and each.pidfd is not None]:
             if attendance.pidfd is not None and is_over(attendance.pidfd):
                 self._settle(attendance)
+            elif attendance.orphan is not None:
+                self.see(attendance.job.id)
 
     def _settle(self, attendance: Attendance) -> None:
         """What a pidfd was watched for has happened, and its task has not run yet."""
