@@ -11,15 +11,15 @@ BROKER = (
     ("core", "core.*"),
     # 1: what a shim loads; Python and the floor below, nothing else
     (
-        "capture", "claim", "clock", "complain", "fallocate", "family", "forks", "forkserver", "identity", "journal",
-        "pipe", "poke", "run", "shim", "signals", "spawn", "tree",
+        "capture", "claim", "clock", "complain", "fallocate", "family", "forks", "forkserver", "identity", "intake",
+        "journal", "pipe", "poke", "run", "shim", "signals", "spawn", "tree",
     ),
     # 2: the daemon's tools, one thing of the system or of the protocol each
     (
         "agents", "answers", "census", "channels", "commandline", "descriptors", "events", "feeds", "following",
-        "givenup", "history", "holding", "jobdir", "lines", "listener", "lock", "log", "notify", "orphan", "outbox",
-        "output", "pattern", "pausing", "plainfile", "processes", "requests", "rows", "schema", "searching", "settings",
-        "store", "systemd", "totals", "unfinished", "values", "volatile", "waiting",
+        "givenup", "history", "holding", "inflow", "jobdir", "lines", "listener", "lock", "log", "notify", "orphan",
+        "outbox", "output", "pattern", "pausing", "plainfile", "processes", "requests", "rows", "schema", "searching",
+        "settings", "stdin", "store", "systemd", "totals", "unfinished", "values", "volatile", "waiting", "wiretext",
     ),
     # 3: the jobs
     (

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 from harness import Home, Message, Wire, alive, command, eventually
@@ -25,6 +26,10 @@ for _ in range(2):
     job.kill()
     job.wait()
 """
+
+
+def stands(wire: Wire, name: str, status: str) -> bool:
+    return bool(wire.get(name)["status"] == status)
 
 
 def runs(pid: int) -> bool:
@@ -133,7 +138,7 @@ def test_a_child_that_somebody_stopped_is_resumed_with_its_job(client: Wire) -> 
 def orphaned(home: Home, wire: Wire, **params: object) -> dict[str, object]:
     job = begin(wire, "echo up; sleep 1000 & wait", **params)
     os.kill(shim_of(home, job), signal.SIGKILL)
-    eventually(lambda: f"without it: id={job['id']}" in home.log_text(), "orphan")
+    eventually(lambda: f"without its shim: id={job['id']}" in home.log_text(), "orphan")
     return job
 
 
@@ -159,7 +164,7 @@ def test_without_a_shim_a_stop_by_somebody_else_is_seen(home: Home) -> None:
     name, pid = str(job["id"]), int(str(job["pid"]))
     for number, status in ((signal.SIGSTOP, "stopped"), (signal.SIGCONT, "running")):
         os.kill(pid, number)
-        eventually(lambda wanted=status: wire.get(name)["status"] == wanted, status)
+        eventually(partial(stands, wire, name, status), status)
     wire.call("job/cancel", id=name, graceMs=0)
 
 
@@ -188,7 +193,9 @@ def test_how_long_it_stood_still_by_its_record() -> None:
     def lines(*stops: tuple[bytes, int]) -> list[record.Line]:
         return record.decode_lines(b"".join(record.encode_line(letter, 0, mono) for letter, mono in stops))
 
-    assert record.stood_still([], 1000) == 0
+    assert (record.stood_still([], 1000), record.is_stopped([])) == (0, False)
+    assert not record.is_stopped(lines((b"T", 100), (b"C", 300), (b"X", 0)))
+    assert record.is_stopped(lines((b"C", 100), (b"T", 300)))
     assert record.stood_still(lines((b"T", 100), (b"C", 300)), 1000) == 200
     assert record.stood_still(lines((b"T", 100), (b"T", 200), (b"C", 300), (b"C", 400)), 1000) == 200
     assert record.stood_still(lines((b"C", 50), (b"T", 100), (b"C", 300), (b"T", 900)), 1000) == 300

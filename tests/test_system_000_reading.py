@@ -113,7 +113,7 @@ def test_r023_cancel_sends_term_and_the_job_is_cancelled(talk: Wire) -> None:
     assert talk.output(job["id"], stream="stdout") == "up\nterm\n"
     assert talk.refused("job/cancel", id="missing").code == -31002
     ended = asked(talk, "echo done")
-    assert talk.call("job/cancel", id=ended["id"]) == {"job": ended, "changed": False, "survivors": []}
+    assert talk.call("job/cancel", id=ended["id"]) == {"job": ended, "changed": False, "survivors": [], "killed": 0}
     assert talk.get(ended["id"]) == ended
 
 

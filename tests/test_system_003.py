@@ -282,7 +282,7 @@ def test_r133_an_obedient_tree_needs_no_sigkill(client: Wire) -> None:
 
 def test_r133_cancel_counts_on_the_command_line(cli: Cli, tmp_path: Path) -> None:
     flag = tmp_path / "up"
-    job = cli.start("sh", "-c", f"trap '' TERM; touch {flag}; while :; do sleep 0.01; done")
+    job = cli.start("sh", "-c", f"trap '' TERM; touch {flag}; sleep 1000; exit 1")
     eventually(flag.exists, "up")
     assert cli.ok("cancel", "--grace", "0.1", job) == f"{job}  cancelled, 2 processes took SIGKILL\n"
 

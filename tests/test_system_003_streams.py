@@ -91,6 +91,11 @@ def test_r136_a_follower_is_woken_by_what_comes_and_told_what_he_missed(client: 
         assert late["dropped"] == int(late["start"]) - 5000 > 0
         kept, dropped = whole(client, job, stream=stream, cursor="5000")
         assert (len(kept) + dropped, kept[-3:]) == (300_008 - 5000, b"end")
+    silent = client.start("sh", "-c", "read x < " + str(fifo))["id"]
+    waiting = client.send("job/output", id=silent, waitMs=10**9)
+    client.call("broker/ping")  # so it waits by now
+    fifo.write_text("go\n")
+    assert client.answer(waiting)["eof"] is True, "the end wakes, not the time"
     nothing = client.call("job/output", id=job, stream="stderr", **{"from": "5000"})
     assert (nothing["data"], nothing["dropped"], nothing["eof"]) == ("", 0, True)
     assert client.refused("job/output", id=job, **{"from": "300009"}).code == -32602
@@ -172,6 +177,9 @@ def test_marks_tell_who_wrote_what_and_when(client: Wire, tmp_path: Path) -> Non
     assert (one["data"], one["marks"]) == ("b", [{"at": 0, "time": times[1], "stream": "stderr"}])
     cut = client.call("job/output", id=job, times=True, limit=2)
     assert (cut["data"], len(cut["marks"])) == ("a", 1)
+    halves = client.run("sh", "-c", "printf a; sleep 0.1; printf ü >&2")["id"]
+    cut = client.call("job/output", id=halves, times=True, limit=2)
+    assert (cut["data"], [mark["at"] for mark in cut["marks"]]) == ("a", [0]), "half a character is left for later"
     assert "marks" not in client.call("job/output", id=job)
     assert client.call("job/output", id=job, times=True, **{"from": piece["next"]})["marks"] == []
 

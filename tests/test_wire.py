@@ -14,7 +14,8 @@ QUEUED = (
     '"createdAt":"2030-01-02T03:04:05.678Z","name":null,"labels":{},"agent":null,"prompt":null,"origin":null,'
     '"reason":null,"exitCode":null,'
     '"signal":null,"error":null,"pid":null,"pgid":null,"startedAt":null,"stoppedAt":null,"completedAt":null,'
-    '"durationMs":null,"timeoutMs":0,"idleTimeoutMs":0,"graceMs":0,"cancelRequested":false,"merged":false,"persist":true,'
+    '"durationMs":null,"timeoutMs":0,"idleTimeoutMs":0,"graceMs":0,"cancelRequested":false,"merged":false,'
+    '"stdin":"null","stdinFile":null,"persist":true,'
     '"stdout":{"size":0,"dropped":0,"closed":false},"stderr":{"size":0,"dropped":0,"closed":false},"rev":0}'
 )
 ENDED = (
@@ -24,7 +25,7 @@ ENDED = (
     '"exitCode":null,"signal":"SIGKILL",'
     '"error":"killed by SIGKILL","pid":100,"pgid":100,"startedAt":"2030-01-02T03:04:06.000Z","stoppedAt":null,'
     '"completedAt":"2030-01-02T03:04:07.000Z","durationMs":1000,"timeoutMs":5,"idleTimeoutMs":6,"graceMs":7,'
-    '"cancelRequested":true,"merged":true,"persist":true,"stdout":{"size":3,"dropped":1,"closed":true},'
+    '"cancelRequested":true,"merged":true,"stdin":"file","stdinFile":"/in","persist":true,"stdout":{"size":3,"dropped":1,"closed":true},'
     '"stderr":{"size":0,"dropped":0,"closed":true},"rev":41,"env":["A=b",{"base64":"Qf8="}]}'
 )
 
@@ -51,6 +52,8 @@ def ended() -> Job:
         labels={"by": "me"},
         agent="codex",
         prompt="fix it",
+        stdin="file",
+        stdin_file="/in",
         origin=Origin(7, "jobctl"),
         reason="signal",
         signal="SIGKILL",

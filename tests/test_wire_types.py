@@ -23,6 +23,7 @@ PARAMS = {name: struct for name, struct in STRUCTS.items() if issubclass(struct,
 REQUIRED = {
     "SignalParams": {"id", "signal"},
     "JobParams": {"id"},
+    "InputParams": {"id"},
     "GetParams": {"id"},
     "OutputParams": {"id"},
     "CancelParams": {"id"},

@@ -83,7 +83,7 @@ class Admissions:
                 return known, False
         if self._store.degraded is not None:
             raise errors.StoreUnavailable(f"no new jobs while the store cannot be written: {self._store.degraded}")
-        head, snapshot = build(
+        head, snapshot, reads = build(
             params,
             identity=self._new_id(),
             number=self._store.last_number + 1,
@@ -93,7 +93,7 @@ class Admissions:
             around=self._around,
         )
         try:
-            self._jobs.create(head)
+            self._jobs.create(head, reads)
         except OSError as exc:
             text = f"the job's record cannot be written: {exc.strerror or exc}"
             raise errors.StoreUnavailable(f"{text}; make room in {self._jobs.path}") from exc

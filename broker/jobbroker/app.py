@@ -116,6 +116,7 @@ async def _serve(setup: Setup, broker: Broker, notify: NotifySocket) -> None:
     async with trio.open_nursery() as nursery:
         await nursery.start(broker.run)
         await nursery.start(_watch_signals, broker)
+        broker.supervision.hear_pokes = notify.hear
         nursery.start_soon(notify.run, broker.supervision.poked)  # before any record is read: no news is missed
         live = broker.store.rows.live()
         names, last_number = broker.jobs.names(), broker.store.last_number

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import cached_property
 
 import trio
 
@@ -16,30 +17,21 @@ from jobclient.protocol.wire import Job, Reason
 
 
 class Attendance:
-    """How one live job is watched.
+    """How one live job is watched. Ten thousand may wait, so what one that waits does not need is made when it is used.
 
     Attributes:
         job: the job, as clients see it; read only.
-        begun: set once the job runs, or has ended without.
-        ended: set once the job has ended.
         survivors: processes of it that could not be killed.
         killed: how many of its processes ended by SIGKILL alone.
-        turned: set, and replaced, whenever it was stopped or goes on, or its end was asked for or began.
-        turning: held by whoever stops its tree, or lets it go on.
         claim: what its record says of the shim that claimed it (A).
         started: what its record says of its process (S).
-        totals: what it has written so far.
         asked: the reason and the grace of the end that was asked for; kept, since whoever was told may be killed.
     """
 
     def __init__(self, of: Job) -> None:
         self.job = of
-        self.begun = trio.Event()
-        self.ended = trio.Event()
         self.survivors: list[int] = []
         self.killed = 0
-        self.turned = trio.Event()
-        self.turning = trio.Lock()
         self.shim: Shim | None = None
         self.orphan: Orphan | None = None
         self.pidfd: int | None = None  # of the shim or the job, where there is no channel
@@ -48,10 +40,34 @@ class Attendance:
         self.started: record.Line | None = None
         self.heard = 0  # lines of the record that were reported
         self.handovers = 0
-        self.totals = Totals()
         self.asked: tuple[Reason, int] | None = None
         self.delivered = False  # to whoever has the job now
         self.retrying = False
+
+    @cached_property
+    def begun(self) -> trio.Event:
+        """Set once the job runs, or has ended without."""
+        return trio.Event()
+
+    @cached_property
+    def ended(self) -> trio.Event:
+        """Set once the job has ended."""
+        return trio.Event()
+
+    @cached_property
+    def turned(self) -> trio.Event:
+        """Set, and replaced, whenever the job was stopped or goes on, or its end was asked for or began."""
+        return trio.Event()
+
+    @cached_property
+    def turning(self) -> trio.Lock:
+        """Held by whoever stops its tree, or lets it go on."""
+        return trio.Lock()
+
+    @cached_property
+    def totals(self) -> Totals:
+        """What it has written so far."""
+        return Totals()
 
     @property
     def root(self) -> Root | None:

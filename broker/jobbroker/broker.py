@@ -27,6 +27,7 @@ from jobbroker.events import Events
 from jobbroker.feeds import Feeds
 from jobbroker.following import Following
 from jobbroker.history import History
+from jobbroker.inflow import Inflow
 from jobbroker.jobdir import JobDirectories
 from jobbroker.output import OutputReader, opened_output
 from jobbroker.removal import Removals
@@ -106,6 +107,7 @@ class Broker:
         self.searching = Searching(self.opened_output, self.following)
         self.history = History(store.rows)
         self.waiting = WaitingRoom()
+        self.inflow = Inflow()
         self.supervision = Supervision(jobs, self.volatile, self.apply, self._requeue)
         self.admissions = Admissions(store, jobs, table, self.supervision, settings, around)
         self.endings = Endings(store, self.supervision, self.apply)

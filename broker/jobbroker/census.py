@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from jobbroker.pausing import Root
-from jobbroker.requests import as_wire
+from jobbroker.wiretext import as_wire
 from jobclient.protocol.wire import Process
 
 if TYPE_CHECKING:

@@ -36,12 +36,15 @@ class Subscription:
 
     __slots__ = ("_known", "_wants")
 
-    def __init__(self, wants: Matches, known: Iterable[str] = ()) -> None:
+    def __init__(self, wants: Matches, known: Iterable[str] | None) -> None:
+        """Want these, and know some of them by now; None if a job that matches never ceases to."""
         self._wants = wants
-        self._known = set(known)
+        self._known = None if known is None else set(known)
 
     def concerns(self, snapshot: Snapshot) -> bool:
         """Whether the subscriber is to hear of this change."""
+        if self._known is None:
+            return self._wants(snapshot)
         name = snapshot.job.id
         known = name in self._known
         if not self._wants(snapshot):
@@ -81,8 +84,8 @@ class Events:
             return None
         return self.changes.since(int(rev))
 
-    def subscribe(self, subscriber: Subscriber, wanted: Matches, known: Iterable[str]) -> None:
-        """Tell it of every change of the jobs it wants, of which it knows some; replaces what it wanted before."""
+    def subscribe(self, subscriber: Subscriber, wanted: Matches, known: Iterable[str] | None) -> None:
+        """Tell it of every change of the jobs it wants, see `Subscription`; replaces what it wanted before."""
         self.unsubscribe(subscriber)
         self._subscribers[subscriber] = Subscription(wanted, known)
 

@@ -70,10 +70,10 @@ class JobDirectories:
             return False
         return True
 
-    def holds_at_most(self, name: str, entry: str) -> bool:
-        """Whether there is nothing in it, or nothing but that."""
+    def holds_at_most(self, name: str, *entries: str) -> bool:
+        """Whether there is nothing in it, or nothing but these."""
         with self.opened(name) as directory:
-            return set(os.listdir(directory)) <= {entry}
+            return set(os.listdir(directory)) <= set(entries)
 
     def output_size(self, name: str) -> int:
         """Bytes of a job's output, 0 while there is none; one system call, for those who look often."""
@@ -82,8 +82,10 @@ class JobDirectories:
         except OSError:
             return 0
 
-    def create(self, head: record.Head) -> None:
+    def create(self, head: record.Head, reads: bytes | None = None) -> None:
         """Make the directory and its record with room for every line to come; nothing is left behind on failure.
+
+        What the job is to read, if that came along, is there before its record.
 
         Raises:
             OSError: the disk is full, or not ours to write.
@@ -92,7 +94,9 @@ class JobDirectories:
         os.mkdir(name, 0o700, dir_fd=self._root)
         try:
             with self.opened(name) as directory:
-                _write_head(directory, head.encode())
+                if reads is not None:
+                    _write(directory, "input", reads)
+                _write(directory, "record", head.encode(), record.ROOM)
         except OSError:
             self.remove(name)
             raise
@@ -143,6 +147,13 @@ class JobDirectories:
     def end_input(self, name: str) -> None:
         """Leave word for the shim to close its end of the job's stdin; it reads this when SIGTERM reaches it."""
         self._leave_word(name, "eof", "eof")
+
+    def input_ended(self, name: str) -> bool:
+        """Whether that word was left."""
+        try:
+            return bool(os.readlink(f"{name}/eof", dir_fd=self._root))
+        except OSError:
+            return False
 
     def _leave_word(self, name: str, entry: str, word: str) -> None:
         """The words are the target of a link that leads nowhere, because that needs no block.
@@ -210,22 +221,23 @@ def _opened(directory: int, flags: int) -> Generator[int]:
         os.close(descriptor)
 
 
-def _write_head(directory: int, head: bytes) -> None:
+def _write(directory: int, entry: str, data: bytes, room: int = 0) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
-    descriptor = os.open("record", flags, 0o600, dir_fd=directory)
+    descriptor = os.open(entry, flags, 0o600, dir_fd=directory)
     try:
-        left = memoryview(head)
+        left = memoryview(data)
         while left:
             left = left[os.write(descriptor, left) :]
-        _set_room_aside(descriptor, len(head))
+        if room:
+            _set_room_aside(descriptor, len(data), room)
     finally:
         os.close(descriptor)
 
 
-def _set_room_aside(descriptor: int, start: int) -> None:
+def _set_room_aside(descriptor: int, start: int, room: int) -> None:
     """Allocate what the lines may need, so that the end of a job can be written on a full disk."""
     try:
-        fallocate.set_aside(descriptor, start, record.ROOM)
+        fallocate.set_aside(descriptor, start, room)
     except OSError as exc:
         if exc.errno != errno.EOPNOTSUPP:  # a file system that cannot set room aside still serves; a full one does not
             raise

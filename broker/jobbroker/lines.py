@@ -59,13 +59,15 @@ def killed(line: Line) -> int:
 
 def spawn_error(stage: str, number: int, of: Job) -> str:
     """`STAGE: ERRNONAME: text: what`, for people and for the exit codes 126 and 127 of the command line."""
-    what = of.cwd if stage == "cwd" else (of.argv[0] if of.argv else "")
+    what = {"cwd": of.cwd, "stdin": of.stdin_file or "input"}.get(stage, of.argv[0] if of.argv else "")
     name = errno.errorcode.get(number, str(number))
     return f"{stage}: {name}: {os.strerror(number).lower()}: {_shown(what)}{_advice(stage, number, of)}"
 
 
 def _advice(stage: str, number: int, of: Job) -> str:
     """What to do about it, where the error itself does not say."""
+    if (stage, number) == ("stdin", errno.ESPIPE):
+        return "; it is neither a file nor a device"
     if stage != "exec":
         return ""
     if number == errno.E2BIG and len((of.prompt or "").encode()) >= LONGEST_WORD:

@@ -11,6 +11,8 @@ import trio
 from jobclient.paths import ShortAddress
 
 MAX_POKE = 64
+MAX_AT_ONCE = 256
+"""Pokes taken before everybody else has a turn; whoever floods us is read on later."""
 
 
 class NotifySocket:
@@ -29,11 +31,19 @@ class NotifySocket:
         """Call `poked` with each id that comes; ends with its nursery."""
         while True:
             await trio.lowlevel.wait_readable(self._socket)
+            self.hear(poked)
+
+    def hear(self, poked: Callable[[str], None]) -> None:
+        """Call `poked` with the ids that have come by now, each once."""
+        ids: dict[str, None] = {}
+        for _ in range(MAX_AT_ONCE):
             try:
                 message = self._socket.recv(MAX_POKE)
             except BlockingIOError:
-                continue
-            poked(message.decode("ascii", "replace"))
+                break
+            ids[message.decode("ascii", "replace")] = None
+        for each in ids:
+            poked(each)
 
     def close(self) -> None:
         """Listen no more; the place stays for the next daemon to bind."""

@@ -14,15 +14,18 @@ from typing import cast
 import trio
 
 from jobbroker import tree
-from jobbroker.clock import mono_ms
-from jobbroker.core import ladder
-from jobbroker.identity import open_process, read_file, send_signal, start_time
-from jobbroker.signals import SIGCONT, SIGKILL, SIGTERM
-from jobclient.protocol.wire import Reason
+from jobbroker.clock import mono_ms, wall_ms
+from jobbroker.core import ladder, record
+from jobbroker.core.job import milliseconds
+from jobbroker.identity import open_checked, open_process, read_file, read_stat, send_signal, start_time
+from jobbroker.signals import SIGCONT, SIGKILL, SIGSTOP, SIGTERM
+from jobclient.protocol.wire import Job, Reason
 
 MARK = "JOBBROKER_JOB_ID"
 """In the environment of every job: its id."""
 KILL_PAUSE_SECONDS = 0.005
+MAX_ROUNDS = 200
+"""Rounds of killing after which what hangs in the kernel is waited for no more."""
 
 
 class Orphan:
@@ -30,6 +33,7 @@ class Orphan:
 
     Attributes:
         pid, started: its process, and when that started.
+        pidfd: a descriptor on that, for whoever attends it to close.
         epitaph: what to say of it when it has ended.
         killed: its processes that SIGTERM did not end.
     """
@@ -39,12 +43,13 @@ class Orphan:
         self.epitaph = epitaph
         self.pid = pid
         self.started = start_time(pid) or 0
-        self._pidfd = pidfd
+        self.pidfd = pidfd
         # Its output went to the shim's pipes, so silence means nothing any more.
         self._ladder = ladder.Ladder(since, timeout_ms=timeout_ms, idle_ms=0, grace_ms=grace_ms)
         self._wait = trio.CancelScope()
         self._stands = False
         self.killed: set[int] = set()
+        self._rounds = 0
 
     @property
     def ending(self) -> bool:
@@ -66,7 +71,7 @@ class Orphan:
     async def run(self, begun: Callable[[Reason], None]) -> None:
         """Hold its limits until it has ended; calls `begun` when a limit or a cancellation begins to be carried out."""
         while True:
-            over = is_over(self._pidfd)
+            over = is_over(self.pidfd)
             match self._ladder.step(mono_ms(), leader_ended=over, tree_empty=over):
                 case ladder.FINISH:
                     return
@@ -86,26 +91,84 @@ class Orphan:
         if seconds is not None:
             self._wait.deadline = trio.current_time() + seconds
         with self._wait:
-            await trio.lowlevel.wait_readable(self._pidfd)
+            await trio.lowlevel.wait_readable(self.pidfd)
 
     def _kill(self) -> None:
-        """What descends from it first: once it is gone itself, nothing tells what was its own."""
-        self.killed |= tree.kill_round(self.pid)
+        """What descends from it first, and itself once it stands still and nothing of that is left.
+
+        Gone, it could no longer tell what was its own; and as long as it runs, it may have one child more.
+        """
         try:
-            if send_signal(self._pidfd, SIGKILL):
+            send_signal(self.pidfd, SIGSTOP)
+            self.killed |= tree.kill_round(self.pid)
+            self._rounds += 1
+            alone = self._stands_still() and not tree.survivors(self.pid)
+            if (alone or self._rounds > MAX_ROUNDS) and send_signal(self.pidfd, SIGKILL):
                 self.killed.add(self.pid)
         except PermissionError:  # it belongs to another user by now, and runs on, and is said to
             pass
 
+    def _stands_still(self) -> bool:
+        stat = read_stat(self.pid)
+        return stat is None or stat[0] == b"T"
+
     def _signal_group(self) -> None:
         """As a shim would. The leader was alive a moment ago; while it is, its group is no stranger's."""
         for number in (SIGTERM, SIGCONT):
-            if not is_over(self._pidfd):
+            if not is_over(self.pidfd):
                 try:
                     os.killpg(self.pid, number)
                 except (ProcessLookupError, PermissionError):
                     pass
         tree.let_go_on(self.pid)
+
+
+def by_record(lines: list[record.Line], of: Job) -> Orphan | None:
+    """The job of a record that says that it runs; None if its process has ended."""
+    started = record.last(lines, b"S")
+    handle = None if started is None else _unless_over(open_checked(started.number(0), started.number(1)))
+    if started is None or handle is None:
+        return None
+    return Orphan(
+        started.number(0),
+        handle,
+        since=started.number(4) + _stood_still(lines, of),
+        timeout_ms=of.timeout_ms,
+        grace_ms=of.grace_ms,
+        epitaph="its shim was killed; how it ended was not seen",
+    )
+
+
+def by_mark(of: Job, why: str) -> Orphan | None:
+    """A job that has no record any more, if its process can be told by its environment; None if it cannot."""
+    handle = None if of.pid is None else _unless_over(open_marked(of.pid, of.id))
+    if of.pid is None or handle is None:
+        return None
+    ran = 0 if of.started_at is None else max(0, wall_ms() - milliseconds(of.started_at))
+    return Orphan(
+        of.pid,
+        handle,
+        since=mono_ms() - ran,
+        timeout_ms=of.timeout_ms,
+        grace_ms=of.grace_ms,
+        epitaph=f"{why}; how it ended was not seen",
+    )
+
+
+def _stood_still(lines: list[record.Line], of: Job) -> int:
+    """How long it stood still, in milliseconds: by its record, and since then by its row, which we wrote ourselves."""
+    known = record.stood_still(lines, mono_ms())
+    if of.stopped_at is None or record.is_stopped(lines):
+        return known
+    return known + max(0, wall_ms() - milliseconds(of.stopped_at))
+
+
+def _unless_over(handle: int | None) -> int | None:
+    """The handle, unless its process has ended and only whoever inherited it has not collected it yet."""
+    if handle is not None and is_over(handle):
+        os.close(handle)
+        return None
+    return handle
 
 
 def open_marked(pid: int, name: str) -> int | None:

@@ -42,11 +42,12 @@ class Outbox:
         """Send a framed message, now or as soon as the client reads."""
         if self.broken:
             return
-        self._unsent += message
+        if self._corked or self._unsent:
+            self._unsent += message
+        else:
+            self._send_at_once(message)
         if self._corked:
             return
-        if len(self._unsent) == len(message):
-            self._send()
         if len(self._unsent) > TOO_MUCH:
             self.break_off()
         elif self._unsent:
@@ -105,6 +106,18 @@ class Outbox:
     def _tell_less(self) -> None:
         self._less.set()
         self._less = trio.Event()
+
+    def _send_at_once(self, message: bytes) -> None:
+        """The usual case, and what a hundred subscribers cost: the socket takes it all."""
+        try:
+            sent = self._socket.send(message)
+        except BlockingIOError:
+            sent = 0
+        except OSError:  # see `_send`
+            self.break_off()
+            return
+        if sent < len(message):
+            self._unsent += message[sent:]
 
     def _send(self) -> None:
         try:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import trio
 
+from jobbroker import inflow
 from jobbroker.broker import Broker
 from jobbroker.core import job as life, record
 from jobbroker.core.job import Snapshot, is_live
@@ -116,6 +117,8 @@ def _adopt(broker: Broker, snapshot: Snapshot) -> None:
         attendance.asked = (snapshot.asked, snapshot.asked_grace_ms)
         attendance.delivered = snapshot.ending is not None
     broker.supervision.look(snapshot.job.id)
+    if attendance.claim is not None and broker.jobs.input_ended(snapshot.job.id):
+        inflow.end(broker.jobs, snapshot.job.id, attendance.claim)  # it may not have heard of it
 
 
 async def _end_the_tied(broker: Broker, live: list[Snapshot]) -> None:
@@ -171,7 +174,7 @@ def _judge(jobs: JobDirectories, name: str) -> list[Snapshot]:
     try:
         reading = jobs.read(name)
     except (record.DamagedRecord, FileNotFoundError):  # not even its record was finished
-        if jobs.holds_at_most(name, "record"):
+        if jobs.holds_at_most(name, "record", "input"):
             _remove(jobs, name)
         return []
     if reading.lines:

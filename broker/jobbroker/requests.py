@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import hashlib
 import os
 import resource
@@ -11,14 +9,16 @@ import resource
 import msgspec
 from msgspec import Struct
 
+from jobbroker import stdin
 from jobbroker.commandline import command_line
 from jobbroker.core import record
 from jobbroker.core.job import Snapshot, timestamp
 from jobbroker.core.reference import is_id, number_of
 from jobbroker.settings import Settings
 from jobbroker.volatile import IN_MEMORY, MAX_IN_MEMORY
+from jobbroker.wiretext import as_bytes, as_wire
 from jobclient.protocol.errors import InvalidParams
-from jobclient.protocol.wire import Base64, Job, Origin, StartParams, Text
+from jobclient.protocol.wire import Job, Origin, StartParams
 
 MAX_NAME = 200
 MAX_LABELS = 64
@@ -69,15 +69,16 @@ def build(
     origin: Origin,
     settings: Settings,
     around: Surroundings,
-) -> tuple[record.Head, Snapshot]:
-    """Check a request and complete it.
+) -> tuple[record.Head, Snapshot, bytes | None]:
+    """Check a request and complete it; as a head, a snapshot, and the bytes it is to read, if they came along.
 
     Raises:
         InvalidParams: naming the member and what is wrong with it.
     """
     line = command_line(params, settings)
-    argv = [_bytes(word, "argv") for word in line.argv]
-    cwd = _bytes(params.cwd, "cwd") if params.cwd is not None else around.cwd
+    reads = stdin.asked(params)
+    argv = [as_bytes(word, "argv") for word in line.argv]
+    cwd = as_bytes(params.cwd, "cwd") if params.cwd is not None else around.cwd
     if not cwd.startswith(b"/"):
         raise InvalidParams("`cwd` must be an absolute path")
     env = _environment(params, around)
@@ -101,6 +102,8 @@ def build(
         grace_ms=_milliseconds(params.grace_ms, "graceMs", settings.grace_ms),
         merged=bool(params.merged),
         persist=params.persist is not False,
+        stdin=reads.kind,
+        stdin_file=reads.file,
     )
     snapshot = Snapshot(
         job=job,
@@ -113,7 +116,7 @@ def build(
     )
     env.append(b"JOBBROKER_JOB_ID=" + identity.encode())
     more = {**_rlimits(params, around), b"umask": b"%d" % _between(params.umask, "umask", 0, 0o777, around.umask)}
-    return _head(snapshot, argv, cwd, env, more), snapshot
+    return _head(snapshot, argv, cwd, env, more | reads.head()), snapshot, reads.data
 
 
 def _head(snapshot: Snapshot, argv: list[bytes], cwd: bytes, env: list[bytes], more: dict[bytes, bytes]) -> record.Head:
@@ -142,40 +145,15 @@ def restore(head: record.Head) -> Snapshot:
         raise record.DamagedRecord("the head holds no snapshot") from exc
 
 
-def as_wire(data: bytes) -> Text:
-    """Bytes of the system as they travel."""
-    try:
-        return data.decode()
-    except UnicodeDecodeError:
-        return Base64(base64.b64encode(data).decode())
-
-
-def _bytes(text: Text, member: str) -> bytes:
-    """Bytes for the system, from what travelled."""
-    if isinstance(text, str):
-        try:
-            data = text.encode()
-        except UnicodeEncodeError:
-            raise InvalidParams(f'`{member}` holds a lone surrogate; send bytes as {{"base64": ...}}') from None
-    else:
-        try:
-            data = base64.b64decode(text.base64, validate=True)
-        except (binascii.Error, ValueError):
-            raise InvalidParams(f"`{member}` holds an element that is not base64") from None
-    if b"\0" in data:
-        raise InvalidParams(f"`{member}` holds a NUL, which no system call takes")
-    return data
-
-
 def _environment(params: StartParams, around: Surroundings) -> list[bytes]:
     if params.env is None:
         return list(around.env)
     if isinstance(params.env, dict):
-        entries = [_bytes(key, "env") + b"=" + _bytes(value, "env") for key, value in params.env.items()]
+        entries = [as_bytes(key, "env") + b"=" + as_bytes(value, "env") for key, value in params.env.items()]
         if any("=" in key or not key for key in params.env):
             raise InvalidParams("`env` holds a name that is empty or has a `=` in it")
         return entries
-    entries = [_bytes(entry, "env") for entry in params.env]
+    entries = [as_bytes(entry, "env") for entry in params.env]
     if any(entry.find(b"=") < 1 for entry in entries):
         raise InvalidParams("`env` as a list holds `NAME=value`")
     return entries

@@ -23,6 +23,7 @@ from jobbroker.core.index import STDERR, STDOUT
 from jobbroker.core.record import DamagedRecord
 from jobbroker.family import Family
 from jobbroker.identity import start_time
+from jobbroker.intake import open_intake
 from jobbroker.journal import Journal
 from jobbroker.pipe import CHUNK, Pipe
 from jobbroker.poke import Poke
@@ -140,9 +141,12 @@ class Run:
 
     def open_streams(self, head: Head) -> tuple[int, int, int]:
         """Make the pipes; return the job's ends of them, as its stdin, stdout and stderr."""
-        stdin = self.shim.null
+        stdin = open_intake(head, self.directory)
         if head.more.get(b"stdin") == b"pipe":
             stdin, self.input = os.pipe2(os.O_CLOEXEC)
+        if stdin is None:
+            stdin = self.shim.null
+        else:
             self.theirs.append(stdin)
         self.pipes = [Pipe(STDOUT)] if head.amount(b"merged") else [Pipe(STDOUT), Pipe(STDERR)]
         self.theirs += [pipe.open() for pipe in self.pipes]

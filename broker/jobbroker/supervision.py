@@ -16,13 +16,13 @@ import trio
 
 from jobbroker.attendance import Attendance
 from jobbroker.channels import Channels
-from jobbroker.clock import mono_ms, wall_ms
+from jobbroker.clock import wall_ms
 from jobbroker.core import job, record
 from jobbroker.descriptors import SHORTAGES
 from jobbroker.identity import boot_id, open_checked, send_signal
 from jobbroker.jobdir import JobDirectories, Reading
 from jobbroker.lines import event_of, killed, reason_of, survivors
-from jobbroker.orphan import Orphan, is_over, open_marked
+from jobbroker.orphan import Orphan, by_mark, by_record, is_over
 from jobbroker.processes import NoShim, Shim
 from jobbroker.signals import SIGTERM
 from jobbroker.volatile import VolatileOutputs
@@ -30,7 +30,6 @@ from jobclient.protocol.wire import Job, Reason
 
 MAX_HANDOVERS = 3
 """Shims a job is offered to before it is given up: each of them died before it claimed it."""
-LOST_WITH_SHIM = "its shim was killed; how it ended was not seen"
 UNSURE_SECONDS = 0.01
 """Before a record that is claimed but does not say by whom yet is read again."""
 RETRY_SECONDS = 0.5
@@ -43,7 +42,11 @@ log = logging.getLogger("jobbroker.jobs")
 
 
 class Supervision:
-    """All live jobs, and those who watch them. Reports what happens, in order, by id and event."""
+    """All live jobs, and those who watch them. Reports what happens, in order, by id and event.
+
+    Attributes:
+        hear_pokes: calls what it is given with the id of each adopted shim that has said something by now.
+    """
 
     def __init__(
         self,
@@ -59,6 +62,7 @@ class Supervision:
         self._boot = boot_id()
         self._channels = Channels(self)
         self._attended: dict[str, Attendance] = {}
+        self.hear_pokes: Callable[[Callable[[str], None]], None] = lambda _: None
         self._nursery: trio.Nursery
 
     async def run(self, task_status: trio.TaskStatus[None]) -> None:
@@ -278,56 +282,35 @@ class Supervision:
         """Its shim was killed and it may still run: until it ends, hold its limits ourselves."""
         if attendance.orphan is not None:
             return
-        started = record.last(reading.lines, b"S")
-        handle = open_checked(started.number(0), started.number(1)) if started is not None else None
-        if started is None or handle is None:
+        found = by_record(reading.lines, attendance.job)
+        if found is None:
             self._lose(attendance.job.id, "its shim was killed and it ended unseen")
             return
-        log.warning("shim killed, job watched without it: id=%s pid=%d", attendance.job.id, started.number(0))
-        attendance.orphan = Orphan(
-            started.number(0),
-            handle,
-            since=started.number(4) + record.stood_still(reading.lines, mono_ms()),
-            timeout_ms=attendance.job.timeout_ms,
-            grace_ms=attendance.job.grace_ms,
-            epitaph=LOST_WITH_SHIM,
-        )
         begun = record.last(reading.lines, b"L")
         if attendance.asked is None and begun is not None:  # its shim was ending it
             attendance.asked = (reason_of(begun), attendance.job.grace_ms)
-        self._watch_orphan(attendance, attendance.orphan, handle)
+        self._attend(attendance, found)
 
     def _care_without_record(self, attendance: Attendance, why: str) -> None:
         """There is no record to judge by. If its process is still there, it runs, and is watched until it ends."""
         if attendance.watched or attendance.orphan is not None:
             return  # by whom the record named when it could be read
-        of = attendance.job
-        handle = open_marked(of.pid, of.id) if of.pid is not None else None
-        if handle is None or of.pid is None:
-            self._lose(of.id, f"{why}; whether it ran, or still runs, is not known")
-            return
-        log.warning("no record, job watched without it: id=%s pid=%d error=%s", of.id, of.pid, why)
-        ran = 0 if of.started_at is None else max(0, wall_ms() - job.milliseconds(of.started_at))
-        attendance.orphan = Orphan(
-            of.pid,
-            handle,
-            since=mono_ms() - ran,
-            timeout_ms=of.timeout_ms,
-            grace_ms=of.grace_ms,
-            epitaph=f"{why}; how it ended was not seen",
-        )
-        self._watch_orphan(attendance, attendance.orphan, handle)
+        found = by_mark(attendance.job, why)
+        if found is None:
+            self._lose(attendance.job.id, f"{why}; whether it ran, or still runs, is not known")
+        else:
+            self._attend(attendance, found)
 
-    def _watch_orphan(self, attendance: Attendance, orphan: Orphan, handle: int) -> None:
+    def _attend(self, attendance: Attendance, found: Orphan) -> None:
+        log.warning("watched without its shim: id=%s pid=%d", attendance.job.id, found.pid)
+        attendance.orphan = found
         attendance.delivered = False
         self._deliver(attendance)
         self.see(attendance.job.id)
-        _, scope = attendance.watch(handle)
-        self._nursery.start_soon(self._attend_orphan, attendance, orphan, handle, scope)
+        _, scope = attendance.watch(found.pidfd)
+        self._nursery.start_soon(self._attend_orphan, attendance, found, scope)
 
-    async def _attend_orphan(
-        self, attendance: Attendance, orphan: Orphan, handle: int, scope: trio.CancelScope
-    ) -> None:
+    async def _attend_orphan(self, attendance: Attendance, orphan: Orphan, scope: trio.CancelScope) -> None:
         name = attendance.job.id
         try:
             with scope:
@@ -339,7 +322,7 @@ class Supervision:
             attendance.orphan = None
             self._look_later(attendance)
         finally:
-            attendance.unwatch(handle, scope)
+            attendance.unwatch(orphan.pidfd, scope)
 
     # --- asking and asking after ------------------------------------------------------------------------------------
 
@@ -385,6 +368,7 @@ class Supervision:
     def reconcile(self) -> None:
         """Take in what has happened already but waits in a socket: nothing read next is older than that."""
         self._channels.hear_all()
+        self.hear_pokes(self.poked)
         for attendance in [each for each in self._attended.values() if each.shim is None and each.pidfd is not None]:
             if attendance.pidfd is not None and is_over(attendance.pidfd):
                 self._settle(attendance)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from binascii import b2a_base64
 from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
@@ -272,6 +273,25 @@ class Client:
     def signal(self, job: str, signal: str | int, *, target: wire.Target = "group") -> wire.Job:
         """Send a signal to a job's process group, or to its leader alone."""
         return self._call("job/signal", {"id": job, "signal": signal, "target": target}, wire.OneJob).job
+
+    def input(self, job: str, data: str | bytes = b"", *, close: bool = False) -> None:
+        """Give a job that was started with `stdin="pipe"` something to read; returns when its pipe has it all.
+
+        Args:
+            job: which.
+            data: what it is to read; large input goes in pieces.
+            close: whether nothing comes after that.
+
+        Raises:
+            InvalidState: it reads no more; `data["written"]` bytes of the last piece are in the pipe.
+        """
+        raw = data.encode() if isinstance(data, str) else data
+        for at in range(0, len(raw), _PIECE):
+            piece = b2a_base64(raw[at : at + _PIECE], newline=False).decode()
+            params: dict[str, object] = {"id": job, "data": piece, "encoding": "base64"}
+            self._call("job/input", params, wire.Done, patience=None)
+        if close:
+            self._call("job/input", {"id": job, "close": True}, wire.Done)
 
     def pause(self, job: str) -> wire.Job:
         """Stop all processes of a job; its limits wait for it. Raises `NotDelivered` if something runs on."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from binascii import b2a_base64
 from typing import TYPE_CHECKING, Literal, TypedDict
 
 from jobclient import surroundings
@@ -29,6 +30,7 @@ class StartOptions(TypedDict, total=False):
         timeout_ms: ends it after so long; 0 is never, None is `JOBBROKER_JOB_TIMEOUT_MS` or the broker's default.
         idle_timeout_ms: ends it after so long without output.
         grace_ms: between SIGTERM and SIGKILL.
+        stdin: what it reads: "null" (nothing, the default), "pipe" to be fed by `Client.input`, a path, or bytes.
         merged: whether stdout and stderr are one stream, in exact order.
         max_output: bytes of output to keep.
         persist: False keeps its output in memory only; it is gone once the job and then the broker have ended.
@@ -45,6 +47,7 @@ class StartOptions(TypedDict, total=False):
     timeout_ms: int | None
     idle_timeout_ms: int | None
     grace_ms: int | None
+    stdin: Literal["null", "pipe"] | bytes | PathLike[str] | None
     merged: bool
     max_output: int | None
     persist: bool
@@ -67,12 +70,23 @@ def start_parameters(options: StartOptions) -> dict[str, object]:
         "timeoutMs": _timeout_of_environment() if timeout_ms is None else timeout_ms,
         "idleTimeoutMs": options.get("idle_timeout_ms"),
         "graceMs": options.get("grace_ms"),
+        "stdin": _stdin(options.get("stdin")),
         "merged": options.get("merged", False),
         "maxOutput": options.get("max_output"),
         "persist": None if options.get("persist", True) else False,
         "onDisconnect": options.get("on_disconnect", "detach"),
         "idempotencyKey": options.get("idempotency_key") or surroundings.idempotency_key(),
     }
+
+
+def _stdin(given: str | bytes | PathLike[str] | None) -> object:
+    if given is None or given in ("null", "pipe"):
+        return given
+    if isinstance(given, bytes):
+        return {"base64": b2a_base64(given, newline=False).decode()}
+    if isinstance(given, str):
+        raise TypeError("stdin is 'null', 'pipe', bytes, or a pathlib.Path")
+    return {"file": text(os.path.abspath(os.fspath(given)))}
 
 
 def _timeout_of_environment() -> int | None:

@@ -18,6 +18,8 @@ OUTPUT = "notifications/job/output"
 RESET = "reset"
 """No notification of the broker's but a word of ours: it could not go on where we were, so what happened in between may
 be missing. All live jobs follow, and what became of those that are live no more."""
+CURRENT = "current"
+"""Another word of ours: the state has been told as it is; from here on it is news."""
 _LIVE = ("queued", "running", "stopped")
 
 
@@ -68,6 +70,7 @@ class Watch:
         state = connection.request("events/subscribe", params, self._link.deadline())
         yield from self._begin_anew(connection, state) if state["reset"] else self._catch_up(state)
         self.cursor = state["cursor"]
+        yield {"method": CURRENT, "params": {"cursor": self.cursor}}
         while True:
             message = connection.receive()
             if isinstance(message, dict) and "method" in message and not self._is_old(message):

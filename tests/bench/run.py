@@ -8,9 +8,17 @@ from __future__ import annotations
 
 import sys
 
-from bench import followers, jobs, rpc, shim_cost, startup
+from bench import fanout, followers, history, jobs, rpc, shim_cost, startup
 
-PARTS = {"startup": startup, "rpc": rpc, "jobs": jobs, "followers": followers, "shims": shim_cost}
+PARTS = {
+    "startup": startup,
+    "rpc": rpc,
+    "jobs": jobs,
+    "followers": followers,
+    "fanout": fanout,
+    "history": history,
+    "shims": shim_cost,
+}
 
 
 def main() -> None:

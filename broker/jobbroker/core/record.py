@@ -187,6 +187,12 @@ def last(lines: list[Line], letter: bytes) -> Line | None:
     return None
 
 
+def input_inode(claim: Line) -> int | None:
+    """Of a job that reads from a pipe: the inode of that; None of any other."""
+    words = [word[1:] for word in claim.fields[3].split(b",") if word.startswith(b"i")]
+    return int(words[0]) if words and _fits(words, (_BIG,)) else None
+
+
 def files_in_memory(claim: Line) -> list[tuple[int, int]]:
     """Of a job that keeps nothing on a disk: its shim's descriptors of output and index, each with its inode."""
     words = [word[1:].split(b".") for word in claim.fields[3].split(b",") if word.startswith(b"m")]
@@ -198,6 +204,11 @@ def files_in_memory(claim: Line) -> list[tuple[int, int]]:
 def tells_of_stops(lines: list[Line]) -> bool:
     """Whether there is room in the record for what happens next: if not, stops and continuations are no longer told."""
     return sum(len(line.letter) + sum(len(field) + 1 for field in line.fields) + 1 for line in lines) < ROOM_FOR_STOPS
+
+
+def is_stopped(lines: list[Line]) -> bool:
+    """Whether the last of its stops was not followed by a continuation."""
+    return next((line.letter == b"T" for line in reversed(lines) if line.letter in b"TC"), False)
 
 
 def stood_still(lines: list[Line], now: int) -> int:

@@ -316,4 +316,6 @@ def matcher(wanted: Filter) -> Matches:
         tests.append(lambda snapshot: snapshot.job.cwd == wanted.cwd)
     if labels:
         tests.append(lambda snapshot: labels.items() <= snapshot.job.labels.items())
+    if not tests:
+        return lambda _: True
     return lambda snapshot: all(test(snapshot) for test in tests)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jobbroker.methods import broker, control, events, job
+from jobbroker.methods import broker, control, events, input, job  # noqa: A004  # the namespaces of the protocol
 from jobbroker.methods.call import Method
 
-METHODS: dict[str, Method] = {**broker.METHODS, **job.METHODS, **control.METHODS, **events.METHODS}
+METHODS: dict[str, Method] = {**broker.METHODS, **job.METHODS, **control.METHODS, **input.METHODS, **events.METHODS}

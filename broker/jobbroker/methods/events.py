@@ -27,7 +27,8 @@ def subscribe(call: Call, params: wire.SubscribeParams) -> wire.Subscribed:
     answer = None if since is None else _changes(broker, wanted, since)
     if answer is None:
         answer = _everything(broker, live)
-    broker.events.subscribe(call.caller, matches, (snapshot.job.id for snapshot in live))
+    known = None if wanted.status is None else [snapshot.job.id for snapshot in live]
+    broker.events.subscribe(call.caller, matches, known)
     if params.output:
         in_any_state = matcher(msgspec.structs.replace(wanted, status=None))
         broker.events.feeds.subscribe(call.caller, in_any_state, broker.table.all_live())

@@ -12,7 +12,7 @@ from jobbroker.methods.output import output, result
 from jobbroker.methods.pages import MAX_PAGE, fitting
 from jobbroker.methods.wait import wait
 from jobbroker.removal import Policy
-from jobbroker.requests import as_wire
+from jobbroker.wiretext import as_wire
 from jobclient.protocol import errors, wire
 from jobclient.protocol.wire import TERMINAL
 

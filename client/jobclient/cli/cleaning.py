@@ -6,7 +6,7 @@ import os
 
 from jobclient.cli import exits, words
 from jobclient.cli.console import ERR
-from jobclient.cli.listing import chosen, wanted_jobs
+from jobclient.cli.filters import chosen, wanted_jobs
 from jobclient.cli.options import Option, UsageError, Verb
 from jobclient.cli.quantities import size
 from jobclient.cli.render import Cell, escape

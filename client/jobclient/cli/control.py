@@ -39,7 +39,7 @@ def cancel(given: Given, link: Link, console: Console) -> int:
 
 def _all_live(given: Given, link: Link) -> list[str]:
     """The live jobs meant by `--all`, alone or with names, and by `--label`."""
-    from jobclient.cli.listing import labels
+    from jobclient.cli.filters import labels
 
     wanted: dict[str, object] = {"status": list(words.LIVE)}
     if given.has("label"):

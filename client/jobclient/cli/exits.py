@@ -28,7 +28,11 @@ run, wait, result --exit, output -f --exit: as the job
   124        the job hit its time limit, or wait ran out of time
   125        jobctl itself failed, bad options included; or the job is lost, or never ran
   126, 127   the command could not be executed, was not found
-  128+n      signal n ended the job (143 after cancel, 137 if it took SIGKILL)"""
+  128+n      signal n ended the job (143 after cancel, 137 if it took SIGKILL)
+wait --until-output: not as the job
+    0        a line matched
+    4        the job ended, and none did
+  124, 125   time is up; jobctl itself failed, or the job is stopped"""
 
 _BY_KIND = {
     "job_not_found": NO_JOB,

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from jobclient.cli import words
-from jobclient.cli.options import Option, UsageError, Verb
+from jobclient.cli import filters, words
+from jobclient.cli.options import Option, Verb
 from jobclient.cli.render import Cell, escape
-from jobclient.raw import text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from jobclient.cli.console import Console
     from jobclient.cli.options import Given
     from jobclient.cli.shapes import Job
@@ -19,93 +16,39 @@ if TYPE_CHECKING:
 ENDED_SHOWN = 10
 _LOOK_AT = 50
 """The broker lists by start; so many ended jobs are looked at to find those that ended last."""
-_PAGE = 500
 _HEADER = ("ID", "NAME", "STATE", "AGE", "ENDED", "COMMAND")
 
 
 def run(given: Given, link: Link, console: Console) -> int:
-    """Print the table of jobs."""
-    statuses = _statuses(given.text("status"))
-    wanted = wanted_jobs(given)
-    live = _fetch(link, {**wanted, "status": [each for each in statuses if each in words.LIVE]}, None)
-    most = given.number("n")
-    most = ENDED_SHOWN if most is None and not given.has("all") else most
-    look_at = None if most is None else max(most, _LOOK_AT)
-    ended = _fetch(link, {**wanted, "status": [each for each in statuses if each in words.TERMINAL]}, look_at)
-    ended.sort(key=lambda job: (job["completedAt"] or "", job["number"]), reverse=True)
-    jobs = live + ended[:most]
+    """Print the table of jobs, and go on as it changes if that is wanted."""
+    if given.has("watch"):
+        from jobclient.cli import watching
+
+        return watching.run(given, link, console)
+    jobs = current(given, link)
     if given.has("json"):
         console.json({"jobs": jobs, "next": None})
     elif given.has("quiet"):
         console.print(*(job["id"] for job in jobs))
     else:
-        _show(jobs, console)
+        show(jobs, console)
     return 0
 
 
-def _statuses(given: str | None) -> list[str]:
-    known = (*words.LIVE, *words.TERMINAL)
-    return list(known) if given is None else chosen("list", given, known)
+def current(given: Given, link: Link) -> list[Job]:
+    """The jobs to be listed: live ones by start, the newest first, then those that ended last."""
+    statuses, wanted = filters.statuses(given), filters.wanted_jobs(given)
+    live = filters.fetch(link, {**wanted, "status": [each for each in statuses if each in words.LIVE]})
+    most = given.number("n")
+    most = ENDED_SHOWN if most is None and not given.has("all") else most
+    look_at = None if most is None else max(most, _LOOK_AT)
+    ended = filters.fetch(link, {**wanted, "status": [each for each in statuses if each in words.TERMINAL]}, look_at)
+    ended.sort(key=lambda job: (job["completedAt"] or "", job["number"]), reverse=True)
+    return live + ended[:most]
 
 
-def chosen(verb: str, given: str, known: Sequence[str]) -> list[str]:
-    """The statuses a list of words names.
-
-    Raises:
-        UsageError: one is none of these.
-    """
-    found = [each.strip().replace("-", "_") for each in given.split(",")]
-    for each in found:
-        if each not in known:
-            raise UsageError(f"{verb}: no status {each!r}, there are {', '.join(known)}")
-    return found
-
-
-def wanted_jobs(given: Given) -> dict[str, object]:
-    """A filter for jobs, by label, name and directory."""
-    wanted: dict[str, object] = {}
-    if given.has("label"):
-        wanted["label"] = labels(given.all("label"))
-    for name in ("name", "kind"):
-        if given.has(name):
-            wanted[name] = given.text(name)
-    if given.has("here"):
-        from jobclient.surroundings import directory
-
-        wanted["cwd"] = text(directory())
-    return wanted
-
-
-def labels(given: list[str]) -> dict[str, str]:
-    """Labels from `KEY=VALUE`.
-
-    Raises:
-        UsageError: one is something else.
-    """
-    found: dict[str, str] = {}
-    for each in given:
-        key, equals, value = each.partition("=")
-        if not key or not equals:
-            raise UsageError(f"--label: {each!r} is not KEY=VALUE")
-        found[key] = value
-    return found
-
-
-def _fetch(link: Link, wanted: dict[str, object], most: int | None) -> list[Job]:
-    """Jobs, newest start first, page by page."""
-    jobs: list[Job] = []
-    before = None
-    while wanted["status"]:
-        size = _PAGE if most is None else min(_PAGE, most - len(jobs))
-        page = link.request("job/list", {**wanted, "limit": size, "before": before})
-        jobs += page["jobs"]
-        before = page["next"]
-        if before is None or (most is not None and len(jobs) >= most):
-            break
-    return jobs
-
-
-def _show(jobs: list[Job], console: Console) -> None:
+def show(jobs: list[Job], console: Console) -> None:
+    """Print them as a table."""
     if not jobs:
         console.hint("no jobs  -> jobctl start -- COMMAND")
         return
@@ -129,13 +72,10 @@ VERBS = (
         "list", run, "what runs, and what ended lately", "",
         Option("-a --all", "", f"all ended jobs, not just the last {ENDED_SHOWN}"),
         Option("-n", "N", "at most so many ended jobs"),
-        Option("--status", "S,...", "only these: " + " ".join((*words.LIVE, *words.TERMINAL))),
-        Option("-l --label", "K=V", "only jobs with this label"),
-        Option("--name", "NAME", "only jobs of this name"),
-        Option("--kind", "KIND", "only jobs of this kind: command or agent", "command", "agent"),
-        Option("--here", "", "only jobs that run in this directory"),
+        *filters.OPTIONS,
+        Option("--watch", "", "go on as it changes; with --json, or in a pipe, by a line of JSON a change"),
         Option("--json", "", "print the result as JSON"),
         Option("-q --quiet", "", "print ids alone"),
-        examples="jobctl list\njobctl list -a --status failed,timed_out --here",
+        examples="jobctl list\njobctl list -a --status failed,timed_out --here\njobctl list --watch",
     ),
 )  # fmt: skip

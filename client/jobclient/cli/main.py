@@ -25,6 +25,7 @@ FILES = {
     "wait": "waiting",
     "cancel": "control", "signal": "control", "pause": "control", "resume": "control", "remove": "control",
     "fg": "foreground",
+    "input": "input",
     "processes": "processes",
     "clean": "cleaning", "export": "export",
     "events": "events",

@@ -56,6 +56,8 @@ class Job(TypedDict):
     graceMs: int
     cancelRequested: bool
     merged: bool
+    stdin: str
+    stdinFile: Text | None
     persist: bool
     stdout: Stream
     stderr: Stream

@@ -6,7 +6,7 @@ import os
 
 from jobclient import surroundings
 from jobclient.cli import exits, words
-from jobclient.cli.listing import labels
+from jobclient.cli.filters import labels
 from jobclient.cli.options import Option, UsageError, Verb
 from jobclient.cli.render import escape, quote
 from jobclient.raw import text
@@ -83,6 +83,10 @@ def parameters(given: Given, console: Console) -> dict[str, object]:
         "maxOutput": given.number("max-output"),
         "persist": False if given.has("no-persist") else None,
     }
+    if given.has("stdin"):
+        from jobclient.cli.input import source
+
+        params["stdin"] = source(given)
     if given.has("label"):
         params["labels"] = labels(given.all("label"))
     return {name: value for name, value in params.items() if value is not None}
@@ -151,6 +155,7 @@ _OPTIONS = (
     Option("-l --label", "K=V", "a label, for list -l; may be repeated"),
     Option("-C --directory", "DIR", "run it there"),
     Option("-e --env", "K[=V]", "set a variable of its environment, or take over ours; may be repeated"),
+    Option("--stdin", "WHAT", "what it reads: a file, - for our stdin, or pipe, for jobctl input"),
     Option("--env-clear", "", "begin with an empty environment"),
     Option("--timeout", "D", "end it after so long: 90, 5m, 1h30m; 0 is never"),
     Option("--idle-timeout", "D", "end it after so long without output"),

@@ -46,6 +46,7 @@ def _facts(job: Job) -> Iterator[tuple[str, str]]:
     yield "agent", escape(job.get("agent") or "")
     yield "prompt", escape(job.get("prompt") or "")
     yield "command", _command(job)
+    yield "stdin", _stdin(job)
     yield "directory", escape(untext(job["cwd"]))
     yield "number", f"%{job['number']}"
     yield "labels", escape(" ".join(f"{key}={value}" for key, value in job["labels"].items()))
@@ -67,6 +68,11 @@ def _facts(job: Job) -> Iterator[tuple[str, str]]:
     for entry in job.get("env", ()):
         name, _, value = untext(entry).partition("=")
         yield "env", f"{escape(name)}={quote(value)}"
+
+
+def _stdin(job: Job) -> str:
+    kind = job.get("stdin", "null")
+    return escape(untext(job["stdinFile"] or "")) if kind == "file" else "" if kind == "null" else kind
 
 
 def _command(job: Job) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from jobclient.cli import exits, references, words
+from jobclient.cli import exits, filters, references, words
+from jobclient.cli.console import OUT, write
 from jobclient.cli.options import Option, UsageError, Verb
 from jobclient.cli.output import tell_still_running
+from jobclient.raw import unbase64
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,37 +20,57 @@ if TYPE_CHECKING:
 def run(given: Given, link: Link, console: Console) -> int:
     """Wait for jobs."""
     ids = _ids(given, link)
+    if given.has("until-output"):
+        return _until_output(given, link, console, ids)
     if not ids:
         console.note("no job is running")
         return exits.OK
-    timeout = given.number("timeout")
-    params: dict[str, object] = {"ids": ids, "any": given.has("any")}
-    if timeout is not None:
-        params["timeoutMs"] = timeout
-    try:
-        answer = link.request("job/wait", params, patience=None if timeout is None else timeout / 1000)
-    except KeyboardInterrupt:
-        tell_still_running(link, console, ids)
-        raise
+    answer = _ask(given, link, console, {"ids": ids, "any": given.has("any")})
     _tell(answer, given, console)
     return _code(answer, ids, first_to_end=given.has("any"))
 
 
+def _ask(given: Given, link: Link, console: Console, params: dict[str, object]) -> Message:
+    timeout = given.number("timeout")
+    if timeout is not None:
+        params["timeoutMs"] = timeout
+    try:
+        return link.request("job/wait", params, patience=None if timeout is None else timeout / 1000)
+    except KeyboardInterrupt:
+        tell_still_running(link, console, params["ids"])  # type: ignore[arg-type]
+        raise
+
+
+def _until_output(given: Given, link: Link, console: Console, ids: list[str]) -> int:
+    """Wait for a line of one job, and print it."""
+    if len(ids) != 1:
+        raise UsageError(f"wait: --until-output looks at one job, not at {len(ids)}")
+    answer = _ask(given, link, console, {"ids": ids, "untilOutput": {"pattern": given.text("until-output")}})
+    match = answer["match"]
+    if given.has("json"):
+        console.json(answer)
+    elif match is not None and not given.has("quiet"):
+        line: str = match["line"]
+        write(OUT, (unbase64(line) if match["encoding"] == "base64" else line.encode()) + b"\n")
+    if match is not None:
+        return exits.OK
+    if answer["timedOut"]:
+        console.note(f"time is up, no line has matched yet  -> jobctl output {ids[0]}")
+        return exits.TIMED_OUT
+    job = answer["jobs"][0]
+    console.note(f"{words.title(job)} {words.end(job)}, and no line matched  -> jobctl output {job['id']}")
+    return exits.WRONG_STATE
+
+
 def _ids(given: Given, link: Link) -> list[str]:
     """Ids rather than what was typed: a name may mean another job by the time a connection is made anew."""
-    if given.has("all"):
+    if given.has("all") or filters.given_any(given):
         if given.operands:
-            raise UsageError("wait: --all means all live jobs, name none besides")
-        live: list[Job] = []
-        before = None
-        while True:
-            page = link.request("job/list", {"status": list(words.LIVE), "before": before})
-            live += page["jobs"]
-            before = page["next"]
-            if before is None:
-                return [job["id"] for job in live]
+            raise UsageError("wait: --all and filters mean live jobs, name none besides")
+        live = [each for each in filters.statuses(given) if each in words.LIVE]
+        return [job["id"] for job in filters.fetch(link, {**filters.wanted_jobs(given), "status": live})]
     if not given.operands:
-        raise UsageError("wait: say for what: jobctl wait JOB..., or --all")
+        raise UsageError("wait: say for what: jobctl wait JOB..., or --all, or a filter such as --label")
     return [job["id"] for job in references.all_of(link, given.operands)]
 
 
@@ -78,9 +100,12 @@ VERBS = (
         "wait", run, "until jobs have ended; with the exit code of the first that failed", "JOB...",
         Option("--any", "", "until the first has ended; with its exit code"),
         Option("--all", "", "for all jobs that are live now"),
+        *filters.OPTIONS,
+        Option("--until-output", "RE", "until the job has written a line that matches; 0, or 4 if it ended without"),
         Option("--timeout", "D", "no longer than this; exit code 124"),
         Option("-q --quiet", "", "say nothing about how they ended"),
         Option("--json", "", "print the result as JSON"),
-        passes="always", examples="jobctl wait tests && deploy\njobctl wait --any --timeout 10m k7 m2",
+        passes="always", examples="jobctl wait tests && deploy\njobctl wait --any --timeout 10m k7 m2\n"
+        "jobctl wait server --until-output 'Listening on' --timeout 30s",
     ),
 )  # fmt: skip

@@ -117,3 +117,9 @@ def end(job: Job) -> str:
     error = job.get("error")
     took = f" after {age(job)}" if ran_ms(job) is not None else ""
     return f"{status}{took}" + (f": {error}" if error else "")
+
+
+def summary(live: list[Job]) -> str:
+    """How many live jobs there are of each status: `2 running, 1 queued`."""
+    counts = [(status, sum(job["status"] == status for job in live)) for status in ("running", "queued", "stopped")]
+    return ", ".join(f"{count} {status}" for status, count in counts if count) or "nothing runs"

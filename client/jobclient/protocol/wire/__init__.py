@@ -16,6 +16,7 @@ from jobclient.protocol.wire.control import (
     Cancelled as Cancelled,
     CancelParams as CancelParams,
     CleanupParams as CleanupParams,
+    InputParams as InputParams,
     Process as Process,
     Processes as Processes,
     Removed as Removed,
@@ -44,6 +45,7 @@ from jobclient.protocol.wire.job import (
     ResourceLimit as ResourceLimit,
     ShutdownMode as ShutdownMode,
     Status as Status,
+    StdinKind as StdinKind,
     Stream as Stream,
     StreamName as StreamName,
     Target as Target,
@@ -81,4 +83,5 @@ from jobclient.protocol.wire.session import (
 from jobclient.protocol.wire.start import (
     Started as Started,
     StartParams as StartParams,
+    StdinSource as StdinSource,
 )

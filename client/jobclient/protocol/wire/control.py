@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jobclient.protocol.wire.job import Amount, Job, Target, Text
+from jobclient.protocol.wire.job import Amount, Encoding, Job, Target, Text
 from jobclient.protocol.wire.look import Filter, JobParams
 from jobclient.protocol.wire.message import Result
 
@@ -31,6 +31,14 @@ class SignalParams(JobParams):
 
     signal: str | Amount
     target: Target | None = None
+
+
+class InputParams(JobParams):
+    """`job/input`: bytes for a job that reads from a pipe; `close` is the end of all input."""
+
+    data: str | None = None
+    encoding: Encoding | None = None
+    close: bool | None = None
 
 
 class Process(Result):

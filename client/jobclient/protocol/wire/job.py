@@ -18,6 +18,7 @@ Reason = Literal[
 StreamName = Literal["all", "stdout", "stderr"]
 OneStream = Literal["stdout", "stderr"]
 Encoding = Literal["utf-8", "base64"]
+StdinKind = Literal["null", "pipe", "file", "data"]
 Target = Literal["group", "leader"]
 ShutdownMode = Literal["ifIdle", "keepJobs", "cancelJobs"]
 
@@ -79,6 +80,8 @@ class Job(Struct, kw_only=True, rename="camel", gc=False):
     grace_ms: int = 0
     cancel_requested: bool = False
     merged: bool = False
+    stdin: StdinKind = "null"
+    stdin_file: Text | None = None
     persist: bool = True
     stdout: Stream = Stream()
     stderr: Stream = Stream()
