@@ -16,10 +16,11 @@ BROKER = (
     ),
     # 2: the daemon's tools, one thing of the system or of the protocol each
     (
-        "agents", "answers", "census", "channels", "commandline", "descriptors", "events", "feeds", "following",
-        "givenup", "history", "holding", "inflow", "jobdir", "lines", "listener", "lock", "log", "notify", "orphan",
-        "outbox", "output", "pattern", "pausing", "plainfile", "processes", "requests", "rows", "schema", "searching",
-        "settings", "stdin", "store", "systemd", "totals", "unfinished", "values", "volatile", "waiting", "wiretext",
+        "agents", "answers", "census", "channels", "commandline", "descriptors", "events", "explain", "feeds",
+        "following", "givenup", "history", "holding", "inflow", "jobdir", "lines", "listener", "lock", "log",
+        "notify", "orphan", "outbox", "output", "pattern", "pausing", "plainfile", "processes", "requests", "rows",
+        "schema", "searching", "settings", "stdin", "store", "systemd", "totals", "unfinished", "values", "volatile",
+        "waiting", "wiretext",
     ),
     # 3: the jobs
     (

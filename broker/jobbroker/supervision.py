@@ -289,7 +289,7 @@ class Supervision:
         begun = record.last(reading.lines, b"L")
         if attendance.asked is None and begun is not None:  # its shim was ending it
             attendance.asked = (reason_of(begun), attendance.job.grace_ms)
-        self._attend(attendance, found)
+        self._attend(attendance, found, "shim killed")
 
     def _care_without_record(self, attendance: Attendance, why: str) -> None:
         """There is no record to judge by. If its process is still there, it runs, and is watched until it ends."""
@@ -299,10 +299,10 @@ class Supervision:
         if found is None:
             self._lose(attendance.job.id, f"{why}; whether it ran, or still runs, is not known")
         else:
-            self._attend(attendance, found)
+            self._attend(attendance, found, "no record")
 
-    def _attend(self, attendance: Attendance, found: Orphan) -> None:
-        log.warning("watched without its shim: id=%s pid=%d", attendance.job.id, found.pid)
+    def _attend(self, attendance: Attendance, found: Orphan, missing: str) -> None:
+        log.warning("%s, job watched without it: id=%s pid=%d", missing, attendance.job.id, found.pid)
         attendance.orphan = found
         attendance.delivered = False
         self._deliver(attendance)
