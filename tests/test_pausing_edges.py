@@ -138,7 +138,7 @@ def test_a_child_that_somebody_stopped_is_resumed_with_its_job(client: Wire) -> 
 def orphaned(home: Home, wire: Wire, **params: object) -> dict[str, object]:
     job = begin(wire, "echo up; sleep 1000 & wait", **params)
     os.kill(shim_of(home, job), signal.SIGKILL)
-    eventually(lambda: f"without its shim: id={job['id']}" in home.log_text(), "orphan")
+    eventually(lambda: f"watched without it: id={job['id']}" in home.log_text(), "orphan")
     return job
 
 
