@@ -286,7 +286,7 @@ class Broker:
             attendance = self.supervision.get(name)
             if attendance is not None:
                 attendance.begun.set()
-        elif isinstance(event, life.Stopped | life.Continued):
+        elif isinstance(event, life.Stopped | life.Continued | life.EndAsked | life.EndBegun):
             attendance = self.supervision.get(name)
             if attendance is not None:
                 attendance.turned.set()

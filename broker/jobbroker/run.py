@@ -289,7 +289,10 @@ class Run:
             self.input = -1
 
     def begin_end(self, family: Family) -> None:
-        """Write why, then SIGTERM to the job's group, and SIGCONT: a stopped process keeps its SIGTERM pending."""
+        """Write why, then SIGTERM to the job's group, and SIGCONT: a stopped process keeps its SIGTERM pending.
+
+        What left the group gets no SIGTERM, but goes on as well: somebody in the group may wait for it.
+        """
         self.tell(b"L", (self.ladder.reason or "internal").encode(), wall_ms(), mono_ms())
         for number in (SIGTERM, SIGCONT):
             try:
@@ -298,6 +301,7 @@ class Run:
                 pass
             except PermissionError:  # all of it belongs to another user by now; the kill will name the survivors
                 pass
+        tree.let_go_on(self.shim.pid)
 
     # --- the end ----------------------------------------------------------------------------------------------------
 

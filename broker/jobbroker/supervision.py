@@ -19,7 +19,7 @@ from jobbroker.channels import Channels
 from jobbroker.clock import wall_ms
 from jobbroker.core import job, record
 from jobbroker.descriptors import SHORTAGES
-from jobbroker.identity import boot_id, is_dead, open_checked, read_stat, send_signal
+from jobbroker.identity import boot_id, open_checked, send_signal
 from jobbroker.jobdir import JobDirectories, Reading
 from jobbroker.lines import event_of, killed, reason_of, survivors
 from jobbroker.orphan import Orphan, by_mark, by_record, is_over
@@ -159,9 +159,9 @@ class Supervision:
     def see(self, name: str) -> None:
         """Take from /proc whether a job stands still, where its record does not say: it is full, or has no shim."""
         attendance = self._attended.get(name)
-        stat = None if attendance is None or attendance.started is None else read_stat(attendance.started.number(0))
-        if stat is not None and not is_dead(stat):
-            self._report(name, job.Stopped(wall_ms()) if stat[0] == b"T" else job.Continued())
+        stopped = None if attendance is None else attendance.see()
+        if stopped is not None:
+            self._report(name, job.Stopped(wall_ms()) if stopped else job.Continued())
 
     def fail(self, name: str) -> None:
         """A fault of ours kept a message from being heard: the record holds what it said."""
@@ -307,6 +307,7 @@ class Supervision:
         attendance.orphan = found
         attendance.delivered = False
         self._deliver(attendance)
+        self.see(attendance.job.id)
         _, scope = attendance.watch(found.pidfd)
         self._nursery.start_soon(self._attend_orphan, attendance, found, scope)
 
@@ -372,10 +373,11 @@ class Supervision:
         """Take in what has happened already but waits in a socket: nothing read next is older than that."""
         self.channels.hear_all()
         self.hear_pokes(self.poked)
-        adopted = [each for each in self._attended.values() if each.shim is None and each.pidfd is not None]
-        for attendance in adopted:
+        for attendance in [each for each in self._attended.values() if each.shim is None and each.pidfd is not None]:
             if attendance.pidfd is not None and is_over(attendance.pidfd):
                 self._settle(attendance)
+            elif attendance.orphan is not None:
+                self.see(attendance.job.id)
 
     def _settle(self, attendance: Attendance) -> None:
         """What a pidfd was watched for has happened, and its task has not run yet."""
