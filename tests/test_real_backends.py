@@ -47,7 +47,8 @@ def call_tool(wire: Wire, zone: str) -> int:
 def test_a_tool_server(new_home: Callable[..., Home], tools: Path) -> None:
     home = fronting(new_home, "mcp", tools / "mcp-server-time", "--local-timezone", "UTC")
     one, other = home.connect(), home.connect()
-    hello: Message = {"protocolVersion": "2025-06-18", "clientInfo": {"name": "one", "version": "1"}, "capabilities": {}}
+    client = {"name": "one", "version": "1"}
+    hello: Message = {"protocolVersion": "2025-06-18", "clientInfo": client, "capabilities": {}}
     first, second = one.call("initialize", **hello), other.call("initialize", **hello)
     assert first == second
     assert "time" in first["serverInfo"]["name"]
