@@ -203,6 +203,8 @@ class Downward:
             self._desk.dropped += 1
             return
         outcome: dict[str, Json] = {key: reply[key] for key in ("result", "error") if key in reply}
+        if outcome.get("error", ...) is None:
+            outcome = {"result": outcome.get("result")}
         asked.waiting.discard(client)
         if not outcome or is_too_deep(outcome):
             self.settle(asked, self._desk.asking.default(asked))
