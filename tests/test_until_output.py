@@ -36,6 +36,12 @@ def test_a_pattern_matches_within_a_line(pattern: str, line: bytes) -> None:
     assert block[slice(*found)] == line
 
 
+def test_a_pattern_is_taken_whole() -> None:
+    """What is put around it must not get into it, and the first of two ways must not have the flags for itself."""
+    assert Pattern(r"\Qa.b").line_of(b"axb\na.b\n") == (4, 7)
+    assert Pattern("^x|^b$").line_of(b"a\nb\nc\n") == (2, 3)
+
+
 @pytest.mark.parametrize("pattern", [r"one\s+two", "one\ntwo", "[^x]two", "(?s)one.two", "z"])
 def test_no_pattern_reaches_over_a_line(pattern: str) -> None:
     assert Pattern(pattern).line_of(b"one\ntwo\n") is None
