@@ -54,8 +54,8 @@ class Inflow:
             del self._lines[name]
 
 
-async def pour(name: str, claim: Line, data: bytes) -> None:
-    """Write all of it, as fast as the job reads.
+async def pour(name: str, claim: Line, data: bytes, ended: trio.Event) -> None:
+    """Write all of it, as fast as the job reads; `ended` is set with its end.
 
     Raises:
         InvalidState: the job reads no more; `written` bytes of it are in the pipe.
@@ -66,9 +66,24 @@ async def pour(name: str, claim: Line, data: bytes) -> None:
             try:
                 left = left[os.write(pipe, left) :]
             except BlockingIOError:
-                await trio.lowlevel.wait_writable(pipe)
+                await _room(pipe, ended)
             except BrokenPipeError:
                 raise _unread(name, len(data) - len(left)) from None
+            if left and ended.is_set():
+                raise _unread(name, len(data) - len(left))
+
+
+async def _room(pipe: int, ended: trio.Event) -> None:
+    """Until there is room, or nobody reads, or the job has ended: a stranger may hold the reading end for ever."""
+    async with trio.open_nursery() as nursery:
+
+        async def give_up() -> None:
+            await ended.wait()
+            nursery.cancel_scope.cancel()
+
+        nursery.start_soon(give_up)
+        await trio.lowlevel.wait_writable(pipe)
+        nursery.cancel_scope.cancel()
 
 
 def end(jobs: JobDirectories, name: str, claim: Line) -> None:
