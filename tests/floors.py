@@ -16,20 +16,21 @@ BROKER = (
     ),
     # 2: the daemon's tools, one thing of the system or of the protocol each
     (
-        "agents", "answers", "census", "channels", "commandline", "descriptors", "events", "feeds", "following",
-        "givenup", "history", "holding", "inflow", "jobdir", "lines", "listener", "lock", "log", "notify", "orphan",
-        "outbox", "output", "pattern", "pausing", "plainfile", "processes", "requests", "rows", "schema", "searching",
-        "settings", "stdin", "store", "systemd", "totals", "unfinished", "values", "volatile", "waiting", "wiretext",
+        "agents", "answers", "backend_process", "census", "channels", "commandline", "descriptors", "events", "explain",
+        "feeds", "following", "givenup", "history", "holding", "inflow", "jobdir", "leftover", "lines", "listener",
+        "lock", "log", "notify", "orphan", "outbox", "output", "pattern", "pausing", "plainfile", "processes",
+        "profile_choice", "profile_files", "requests", "rows", "schema", "searching", "settings", "stdin", "stdio",
+        "store", "systemd", "totals", "unfinished", "values", "volatile", "waiting", "wiretext",
     ),
     # 3: the jobs
     (
-        "admission", "attendance", "broker", "budget", "ending", "recovery", "removal", "signalling", "supervision",
-        "ties",
+        "admission", "attendance", "backend", "broker", "budget", "ending", "recovery", "removal", "signalling",
+        "supervision", "ties", "turns",
     ),
     # 4: one module per namespace of the protocol
     ("methods", "methods.*"),
     # 5: one client
-    ("connection",),
+    ("connection", "passage"),
     # 6: the task tree
     ("app",),
     # 7: the process

@@ -25,6 +25,7 @@ WORDS: dict[object, str] = {
     float: "number",
     bool: "boolean",
     object: "anything",
+    typing.Any: "anything",
     msgspec.Raw: "string or integer",
     types.NoneType: "null",
     UnsetType: "absent",

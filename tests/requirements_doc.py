@@ -1,4 +1,7 @@
-"""docs/requirements.md as data, and the tests that bear the numbers of requirements in their names."""
+"""docs/requirements.md as data, and the tests that bear the numbers of requirements in their names.
+
+Run as a program it brings the page up to date: `python tests/requirements_doc.py`.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,8 @@ from collections.abc import Iterator
 
 from source import ROOT
 
-DOCUMENT = (ROOT / "docs/requirements.md").read_text()
+PATH = ROOT / "docs/requirements.md"
+DOCUMENT = PATH.read_text()
 _ROW = re.compile(r"^\| (R\d{3}) \| (.+) \| (.+) \|$", re.MULTILINE)
 _TEST = re.compile(r"`(test_\w+)::(test_\w+)`")
 
@@ -39,3 +43,21 @@ def by_number() -> dict[str, set[str]]:
     for number, test in numbered_tests():
         found.setdefault(number, set()).add(test)
     return found
+
+
+def up_to_date() -> str:
+    """The page with the tests there are now; what else a row says of itself stays."""
+    tests = by_number()
+
+    def row(found: re.Match[str]) -> str:
+        number, what, shown = found.groups()
+        names = ", ".join(f"`{name}`" for name in sorted(tests.get(number, ())))
+        rest = re.sub(r"^(`test_\w+::test_\w+`(, )?)*(\. )?|^Decision: ", "", shown)
+        text = ". ".join(filter(None, [names, rest])) if names else f"Decision: {rest}"
+        return f"| {number} | {what} | {text} |"
+
+    return _ROW.sub(row, DOCUMENT)
+
+
+if __name__ == "__main__":
+    PATH.write_text(up_to_date())

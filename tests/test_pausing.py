@@ -161,7 +161,7 @@ def test_without_a_shim(home: Home) -> None:
     wire = home.connect()
     job = begin(wire, "echo up; sleep 1000 & wait")
     os.kill(shim_of(home, job), signal.SIGKILL)
-    eventually(lambda: "shim killed" in home.log_text(), "orphan")
+    eventually(lambda: "watched without" in home.log_text(), "orphan")
     assert wire.call("job/pause", id=job["id"])["job"]["status"] == "stopped"
     assert states(job) == {"T"}
     assert wire.call("job/resume", id=job["id"])["job"]["status"] == "running"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, strategies as st
 
-from jobbroker.settings import _LIMITS, Settings, SettingsError, load, parse
+from jobbroker.settings import LIMITS, Settings, SettingsError, load, parse
 
 MIB = 1024 * 1024
 MINUTE = 60_000
@@ -58,6 +58,7 @@ maxRunning = 3
 maxOutput = "2G"
 maxTotalOutput = "1.5G"
 timeout = "1h30m"
+turnTimeout = "45m"
 grace = 0.5
 keepJobs = 0
 keepFor = "7d"
@@ -73,18 +74,21 @@ def test_every_key() -> None:
         max_output=2048 * MIB,
         max_total_output=1536 * MIB,
         timeout_ms=90 * MINUTE,
+        turn_timeout_ms=45 * MINUTE,
         grace_ms=500,
         keep_jobs=0,
         keep_for_ms=7 * 24 * 60 * MINUTE,
         idle_exit_ms=0,
         max_connections=5,
         max_log_size=1000,
+        origins={key: f"config.toml: limits.{key}" for key in LIMITS},
     )
 
 
 def test_every_field_has_a_key_and_every_key_a_variable() -> None:
-    assert {field for field, _, _ in _LIMITS.values()} | {"agents", "warnings"} == set(Settings.__struct_fields__)
-    for key, (_, variable, _) in _LIMITS.items():
+    fields = {limit.field for limit in LIMITS.values()}
+    assert fields | {"agents", "backend", "origins", "warnings"} == set(Settings.__struct_fields__)
+    for key, (_, variable, _) in LIMITS.items():
         assert key in EVERY_KEY
         words = variable.removeprefix("JOBBROKER_").split("_")
         assert key == words[0].lower() + "".join(word.capitalize() for word in words[1:])
@@ -112,9 +116,9 @@ def test_environment_over_instance_over_file_over_default() -> None:
     assert limits(LAYERS, "default").grace_ms == 1_000
 
 
-@pytest.mark.parametrize("key", _LIMITS)
+@pytest.mark.parametrize("key", LIMITS)
 def test_every_variable(key: str) -> None:
-    field, variable, _ = _LIMITS[key]
+    field, variable, _ = LIMITS[key]
     found = limits(f"[limits]\n{key} = 2", **{variable: "7"})
     assert getattr(found, field) in (7, 7_000)
 
@@ -184,7 +188,7 @@ def test_long_values_are_cut_short() -> None:
 
 @given(st.text(max_size=20))
 def test_no_text_is_more_than_a_warning(text: str) -> None:
-    environ = {variable: text.replace("\0", "") for _, variable, _ in _LIMITS.values()}
+    environ = {variable: text.replace("\0", "") for _, variable, _ in LIMITS.values()}
     found = parse(None, "default", environ, 2)
     assert all(said.isprintable() for said in found.warnings)
 
@@ -276,3 +280,22 @@ def test_without_a_file_nobody_pays_for_reading_one(tmp_path: Path) -> None:
         done = subprocess.run([sys.executable, "-c", script, str(path)], capture_output=True, text=True, check=True)
         assert done.stdout == expected
         path.write_text("")
+
+
+def test_where_each_value_comes_from() -> None:
+    text = "[limits]\ngrace = 3\ntimeout = 4\nkeepJobs = -1\n[instances.ci.limits]\ntimeout = 5\n"
+    settings = parse(text, "ci", {"JOBBROKER_MAX_RUNNING": "7"}, 2)
+    assert (settings.grace_ms, settings.timeout_ms, settings.max_running) == (3000, 5000, 7)
+    assert settings.origins == {
+        "grace": "config.toml: limits.grace",
+        "timeout": "config.toml: instances.ci.limits.timeout",
+        "maxRunning": "JOBBROKER_MAX_RUNNING",
+    }
+    assert len(settings.warnings) == 1, "what is ignored is no origin"
+
+
+def test_units() -> None:
+    assert {key: limit.unit for key, limit in LIMITS.items() if limit.unit} == {
+        "maxOutput": "bytes", "maxTotalOutput": "bytes", "maxLogSize": "bytes",
+        "timeout": "ms", "turnTimeout": "ms", "grace": "ms", "keepFor": "ms", "idleExit": "ms",
+    }  # fmt: skip

@@ -15,12 +15,16 @@ from jobclient.version import __version__
 
 USAGE, FAULT, HELD, CONFIGURATION = 2, 70, 75, 78
 
-_HELP = """usage: jobbrokerd [--instance NAME] [--stderr]
+_HELP = """usage: jobbrokerd [--instance NAME] [--backend PROFILE] [--stderr | --show-settings]
 
 Become the broker of an instance, in the foreground. `jobctl` starts one by itself when it needs it.
 
   --instance NAME  which broker to be; a-z, 0-9 and -, at most 32; default: default
+  --backend PROFILE
+                   front a backend: codex, mcp, lsp, generic, or a profile of your own; the instance keeps it until it
+                   is told another one, or `none`
   --stderr         log to stderr instead of the instance's broker.log
+  --show-settings  print the settings it would have as JSON, and end
   --version        say the version and end
   --help           this text
 """
@@ -34,12 +38,16 @@ def main(argv: list[str] | None = None) -> int:
     """The whole program; its exit status."""
     _open_standard_streams()
     try:
-        instance, to_stderr = _parse(sys.argv[1:] if argv is None else argv)
+        asked = _parse(sys.argv[1:] if argv is None else argv)
     except Usage as exc:
         print(f"jobbrokerd: {exc}  -> jobbrokerd --help", file=sys.stderr)  # noqa: T201
         return USAGE
-    if instance is None:
+    if asked.said:
+        print(asked.said)  # noqa: T201
         return 0
+    instance = asked.instance
+    if asked.show_settings:
+        return _show_settings(instance)
     try:
         # Before anything heavy is loaded: of fifty started at once, forty-nine end here.
         paths.make_private_dir(paths.instance_dir(instance))
@@ -50,7 +58,7 @@ def main(argv: list[str] | None = None) -> int:
         return HELD
     except (paths.PathError, OSError) as exc:
         return _refuse(exc)
-    return _run(instance, lock, to_stderr=to_stderr)
+    return _run(asked, lock)
 
 
 def _open_standard_streams() -> None:
@@ -64,22 +72,47 @@ def _open_standard_streams() -> None:
         sys.stderr = os.fdopen(2, "w", encoding="utf-8", closefd=False)
 
 
-def _parse(words: list[str]) -> tuple[str | None, bool]:
-    """The instance, None if there is nothing more to do; and whether to log to stderr."""
-    instance, to_stderr = "default", False
+class _Asked:
+    """What the command line asks for."""
+
+    def __init__(self) -> None:
+        self.instance = "default"
+        self.backend = ""  # a profile, `none`, or nothing
+        self.to_stderr = self.show_settings = False
+        self.said = ""  # all there is to do
+
+
+def _parse(words: list[str]) -> _Asked:
+    asked = _Asked()
     rest = iter(words)
     for word in rest:
+        name, _, value = word.partition("=")
         if word in ("--version", "--help", "-h"):
-            print(_HELP if word != "--version" else f"jobbrokerd {__version__}")  # noqa: T201
-            return None, False
+            asked.said = _HELP if word != "--version" else f"jobbrokerd {__version__}"
+            break
         if word == "--stderr":
-            to_stderr = True
-        elif word == "--instance" or word.startswith("--instance="):
-            instance = word.partition("=")[2] or next(rest, "")
-            _check_instance(instance)
+            asked.to_stderr = True
+        elif word == "--show-settings":
+            asked.show_settings = True
+        elif name == "--instance":
+            asked.instance = value or next(rest, "")
+            _check_instance(asked.instance)
+        elif name == "--backend":
+            asked.backend = value or next(rest, "")
+            if not asked.backend:
+                raise Usage("--backend needs a profile")
         else:
             raise Usage(f"unknown argument {word!r}")
-    return instance, to_stderr
+    return asked
+
+
+def _show_settings(instance: str) -> int:
+    from pathlib import Path
+
+    from jobbroker.explain import explain_json
+
+    print(explain_json(Path(paths.config_path()), instance, os.environ, os.cpu_count() or 1))  # noqa: T201
+    return 0
 
 
 def _check_instance(name: str) -> None:
@@ -89,37 +122,39 @@ def _check_instance(name: str) -> None:
         raise Usage(str(exc)) from exc
 
 
-def _run(instance: str, lock: InstanceLock, *, to_stderr: bool) -> int:
+def _run(asked: _Asked, lock: InstanceLock) -> int:
     from pathlib import Path  # only now: we are the broker
 
     import trio
 
-    from jobbroker import app, descriptors, log
+    from jobbroker import app, descriptors, log, profile_choice
+    from jobbroker.profile_files import ProfileError
     from jobbroker.requests import surroundings
     from jobbroker.settings import SettingsError, load
     from jobbroker.store import DamagedStore, NewerStore
     from jobclient.protocol.errors import StoreUnavailable
 
+    instance = asked.instance
     around = surroundings()
     os.umask(0o077)
     os.chdir("/")
     try:
         settings = load(Path(paths.config_path()), instance, os.environ, os.cpu_count() or 1)
-        if not to_stderr:
+        profile = profile_choice.choose(asked.backend, instance, settings)
+        if not asked.to_stderr:
             log.write_to_file(paths.log_path(instance), settings.max_log_size)
         log.start()
         settings = descriptors.fit(settings, descriptors.raise_limit())
-    except (SettingsError, paths.PathError, OSError) as exc:
+    except (SettingsError, ProfileError, paths.PathError, OSError) as exc:
         return _refuse(exc)
     try:
-        trio.run(app.run, app.Setup(instance, settings, lock, around))
+        return trio.run(app.run, app.Setup(instance, settings, lock, around, profile))
     except Exception as exc:  # noqa: BLE001  # nothing is above us, and all of it is written down
         found = _first(exc)
         if isinstance(found, (NewerStore, DamagedStore, StoreUnavailable, paths.PathError)):
             return _refuse(found)
         log.fault(exc)
         return FAULT
-    return 0
 
 
 def _refuse(why: BaseException) -> int:

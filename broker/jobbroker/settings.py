@@ -1,6 +1,6 @@
 """Settings: what a person may choose, read from a TOML file and the environment.
 
-The environment wins over the file and the file over the defaults; the table `_LIMITS` is the whole list. A mistake in
+The environment wins over the file and the file over the defaults; the table `LIMITS` is the whole list. A mistake in
 one value is a warning and keeps its default, so that a typing error never costs anybody their broker; only a file that
 cannot be read at all is an error.
 """
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 from msgspec import Struct, field
@@ -27,6 +28,13 @@ class SettingsError(JobBrokerError):
     """The settings file cannot be read; the text names file and line."""
 
 
+class BackendSection(Struct, frozen=True):
+    """What the settings say of a backend, and the text of the file, to say in which line."""
+
+    values: Toml
+    text: str
+
+
 class Settings(Struct, frozen=True, kw_only=True):
     """The limits of an instance. Times are milliseconds, sizes bytes.
 
@@ -35,6 +43,7 @@ class Settings(Struct, frozen=True, kw_only=True):
         max_output: output kept of each job.
         max_total_output: output kept of all jobs, 0 for any amount; the oldest ended ones give theirs up.
         timeout_ms: time limit of a command that asks for none, 0 for none.
+        turn_timeout_ms: time limit of a turn that asks for none, 0 for none.
         grace_ms: time between SIGTERM and SIGKILL.
         keep_jobs: ended jobs kept.
         keep_for_ms: how long ended jobs are kept, 0 for ever.
@@ -42,13 +51,16 @@ class Settings(Struct, frozen=True, kw_only=True):
         max_connections: clients connected at once.
         max_log_size: size at which the broker's own log begins anew.
         agents: how each agent is run, by name.
+        origins: where a limit comes from, by its key; one that is not there has its default.
         warnings: what was wrong with the settings, each a sentence.
+        backend: the section of the instance's backend, None if there is none.
     """
 
     max_running: int
     max_output: int = 100 * _MIB
     max_total_output: int = 2048 * _MIB
     timeout_ms: int = 0
+    turn_timeout_ms: int = 30 * _MINUTE
     grace_ms: int = 5000
     keep_jobs: int = 10_000
     keep_for_ms: int = 0
@@ -56,21 +68,36 @@ class Settings(Struct, frozen=True, kw_only=True):
     max_connections: int = 1024
     max_log_size: int = 10 * _MIB
     agents: Mapping[str, Template] = field(default_factory=lambda: BUILT_IN)
+    origins: Mapping[str, str] = {}
     warnings: tuple[str, ...] = ()
+    backend: BackendSection | None = None
 
 
-# key in [limits]: field of Settings, environment variable, how a value is read
-_LIMITS: dict[str, tuple[str, str, Callable[[object], int]]] = {
-    "maxRunning": ("max_running", "JOBBROKER_MAX_RUNNING", at_least_one),
-    "maxOutput": ("max_output", "JOBBROKER_MAX_OUTPUT", size),
-    "maxTotalOutput": ("max_total_output", "JOBBROKER_MAX_TOTAL_OUTPUT", size),
-    "timeout": ("timeout_ms", "JOBBROKER_TIMEOUT", duration),
-    "grace": ("grace_ms", "JOBBROKER_GRACE", duration),
-    "keepJobs": ("keep_jobs", "JOBBROKER_KEEP_JOBS", count),
-    "keepFor": ("keep_for_ms", "JOBBROKER_KEEP_FOR", duration),
-    "idleExit": ("idle_exit_ms", "JOBBROKER_IDLE_EXIT", duration),
-    "maxConnections": ("max_connections", "JOBBROKER_MAX_CONNECTIONS", at_least_one),
-    "maxLogSize": ("max_log_size", "JOBBROKER_MAX_LOG_SIZE", size),
+class Limit(NamedTuple):
+    """A key of `[limits]`: its field of `Settings`, its environment variable, how a value is read."""
+
+    field: str
+    variable: str
+    read: Callable[[object], int]
+
+    @property
+    def unit(self) -> str:
+        """What its number counts: `ms`, `bytes`, or nothing but itself."""
+        return "ms" if self.read is duration else "bytes" if self.read is size else ""
+
+
+LIMITS = {
+    "maxRunning": Limit("max_running", "JOBBROKER_MAX_RUNNING", at_least_one),
+    "maxOutput": Limit("max_output", "JOBBROKER_MAX_OUTPUT", size),
+    "maxTotalOutput": Limit("max_total_output", "JOBBROKER_MAX_TOTAL_OUTPUT", size),
+    "timeout": Limit("timeout_ms", "JOBBROKER_TIMEOUT", duration),
+    "turnTimeout": Limit("turn_timeout_ms", "JOBBROKER_TURN_TIMEOUT", duration),
+    "grace": Limit("grace_ms", "JOBBROKER_GRACE", duration),
+    "keepJobs": Limit("keep_jobs", "JOBBROKER_KEEP_JOBS", count),
+    "keepFor": Limit("keep_for_ms", "JOBBROKER_KEEP_FOR", duration),
+    "idleExit": Limit("idle_exit_ms", "JOBBROKER_IDLE_EXIT", duration),
+    "maxConnections": Limit("max_connections", "JOBBROKER_MAX_CONNECTIONS", at_least_one),
+    "maxLogSize": Limit("max_log_size", "JOBBROKER_MAX_LOG_SIZE", size),
 }
 
 
@@ -107,30 +134,40 @@ def parse(
     instances = section(document, "instances", source, warnings)
     own = section(instances, instance, source, warnings, "instances.")
     layers = (("", document), (f"instances.{instance}.", own))
-    found: dict[str, int] = {"max_running": max(32, 4 * cores)}
+    found = _Found(warnings)
     for prefix, layer in layers:
         limits = section(layer, "limits", source, warnings, prefix)
-        _take_limits(found, limits, f"{prefix}limits.", source, warnings)
-    for name, variable, read in _LIMITS.values():
-        if environ.get(variable):
-            _take(found, name, take(read, environ[variable], variable, warnings))
+        for key, value in limits.items():
+            if key in LIMITS:
+                found.take(key, value, f"{source}: {prefix}limits.{key}")
+            else:
+                warnings.append(unknown(source, f"{prefix}limits.", key, LIMITS))
+    for key, limit in LIMITS.items():
+        if environ.get(limit.variable):
+            found.take(key, environ[limit.variable], limit.variable)
     templates = agents.read(layers, source, warnings)
-    limited = msgspec.convert(found, Settings)
-    return msgspec.structs.replace(limited, agents=templates, warnings=tuple(warnings))
+    limited = msgspec.convert({"max_running": max(32, 4 * cores), **found.values}, Settings)
+    backend = None
+    if "backend" in own:
+        backend = BackendSection(section(own, "backend", source, warnings, f"instances.{instance}."), text or "")
+    return msgspec.structs.replace(
+        limited, agents=templates, origins=found.origins, warnings=tuple(warnings), backend=backend
+    )
 
 
-def _take_limits(found: dict[str, int], limits: Toml, prefix: str, source: str, warnings: list[str]) -> None:
-    for key, value in limits.items():
-        if key in _LIMITS:
-            name, _, read = _LIMITS[key]
-            _take(found, name, take(read, value, f"{source}: {prefix}{key}", warnings))
-        else:
-            warnings.append(unknown(source, prefix, key, _LIMITS))
+class _Found:
+    """The limits that were found, by field, and where, by key; a later one takes the place of an earlier one."""
 
+    def __init__(self, warnings: list[str]) -> None:
+        self.values: dict[str, int] = {}
+        self.origins: dict[str, str] = {}
+        self._warnings = warnings
 
-def _take(found: dict[str, int], name: str, value: int | None) -> None:
-    if value is not None:
-        found[name] = value
+    def take(self, key: str, value: object, where: str) -> None:
+        taken = take(LIMITS[key].read, value, where, self._warnings)
+        if taken is not None:
+            self.values[LIMITS[key].field] = taken
+            self.origins[key] = where
 
 
 def _read(text: str, source: str) -> Toml:

@@ -31,6 +31,8 @@ FILES = {
     "events": "events",
     "broker status": "broker", "broker start": "broker", "broker stop": "broker", "broker restart": "broker",
     "broker logs": "broker", "socket-path": "broker",
+    "backend list": "backend", "backend show": "backend", "backend test": "backend",
+    "config show": "config", "config check": "config", "config path": "config",
     "version": "about", "help": "about",
 }  # fmt: skip
 """Where each verb lives: the module of `jobclient.cli` whose `VERBS` has it. Loaded when called."""
