@@ -48,7 +48,7 @@ CLIENT = (
     # 4: a connection that comes back
     ("link",),
     # 5: what programs use
-    ("aio", "client", "starting", "watch"),
+    ("aio", "client", "feeding", "starting", "watch"),
     # 6: what people use
     ("cli", "cli.*", "__main__"),
 )

@@ -274,7 +274,7 @@ class Connection:
                 except errors.RemoteError as exc:
                     return jsonrpc.encode_error(identity, exc)
                 if isinstance(outcome, Pending):
-                    return Waiting(self._unfinished, identity, outcome.rest)
+                    return Waiting(self._unfinished, identity, outcome.rest, outcome.so_far)
                 return encode_answer(identity, outcome)
 
     def _call(self, name: str, params: bytes, context: Call) -> Outcome:

@@ -29,20 +29,21 @@ def give(call: Call, params: wire.InputParams) -> Outcome:
         return wire.Done()  # to close what is closed changes nothing
     if broker.jobs.input_ended(job.id):
         return _closed(job, data)
+    share = inflow.Share(job.id, data)
     turn = broker.inflow.queue(job.id)
-    return Pending(_give(call, attendance, claim, data, turn, close=bool(params.close)))
+    return Pending(_give(call, attendance, claim, share, turn, close=bool(params.close)), share.so_far)
 
 
 async def _give(
-    call: Call, attendance: Attendance, claim: Line, data: bytes, turn: trio.Event, *, close: bool
+    call: Call, attendance: Attendance, claim: Line, share: inflow.Share, turn: trio.Event, *, close: bool
 ) -> wire.Done:
     broker, job = call.broker, attendance.job
     try:
         await turn.wait()
         if broker.jobs.input_ended(job.id):  # by one before us in the line
-            return _closed(job, data)
-        if data:
-            await inflow.pour(job.id, claim, data, attendance.ended)
+            return _closed(job, share.left)
+        if share.left:
+            await inflow.pour(claim, share, attendance.ended)
         if close:
             inflow.end(broker.jobs, job.id, claim)
     finally:
@@ -50,7 +51,7 @@ async def _give(
     return wire.Done()
 
 
-def _closed(job: wire.Job, data: bytes) -> wire.Done:
+def _closed(job: wire.Job, data: bytes | memoryview) -> wire.Done:
     """To close what is closed changes nothing; to write there is too late."""
     if data:
         raise _refused(job, "was told that nothing more comes")
