@@ -195,9 +195,11 @@ def test_in_output_that_was_given_up_there_is_no_line(new_home: Callable[..., Ho
     wire = home.connect()
     job = wire.run("echo", "ready")["id"]
     eventually(lambda: wire.get(job)["stdout"]["dropped"] == 6, "given up")
-    assert until(wire, job, "ready", **{"from": "3"})["match"] is None
+    within: Message = {"from": "3"}
+    assert until(wire, job, "ready", **within)["match"] is None
+    beyond: Message = {"from": "7"}
     with pytest.raises(Failed) as refused:
-        until(wire, job, "ready", **{"from": "7"})
+        until(wire, job, "ready", **beyond)
     assert "6 bytes" in str(refused.value)
 
 
