@@ -32,7 +32,8 @@ class Failed(Exception):
     def __init__(self, error: Message) -> None:
         super().__init__(error["message"])
         self.code: int = error["code"]
-        self.data: Message = error.get("data", {})  # a backend's own errors need have none
+        data = error.get("data")
+        self.data: Message = data if isinstance(data, dict) else {}  # a backend's own errors have what they like
         self.kind: str = self.data.get("kind", "")
 
 

@@ -15,7 +15,8 @@ from typing import Self
 
 import trio
 
-CHUNK = 64 * 1024
+CHUNK = 16 * 1024
+"""Read at once: a hundred messages or less, so that everybody else has a turn every few milliseconds."""
 PIPE_SIZE = 1024 * 1024
 """What a pipe is to hold, if the system allows: fewer turns for much output."""
 _COLOURS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b\][^\x07]*\x07|[\x00-\x08\x0b-\x1f]")
