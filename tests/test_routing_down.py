@@ -344,3 +344,14 @@ def test_a_profile_without_keys_tells_everybody_everything() -> None:
     desk = running(Profile(name="x"))
     desk.say(method="n", params={"threadId": "T"})
     assert [len(desk.got(client)) for client in (1, 2)] == [1, 1]
+
+
+def test_what_was_answered_leaves_nothing_behind() -> None:
+    desk = running()
+    desk.ask(1, "first", "m")
+    for number in range(2000):
+        desk.ask(2, number, "m")
+        desk.say(id=desk.sent()[-1]["id"], result=1)
+    assert len(desk.router._desk.calls._deadlines) < 200
+    desk.pass_time(121)
+    assert [answer["id"] for answer in desk.got(1)] == ["first"]

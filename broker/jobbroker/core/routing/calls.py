@@ -16,6 +16,7 @@ from jobclient.protocol.jsonrpc import Json
 
 FOREVER = 1e12
 """Seconds: no deadline of its own."""
+_SLACK = 64  # deadlines of answered requests are not worth cleaning up below this
 Purpose = Literal["client", "turn", "interrupt", "handshake", "probe", "own"]
 
 
@@ -78,6 +79,9 @@ class Calls:
         self._last += 1
         call = self._calls[self._last] = Call(self._last, purpose, method, params, deadline)
         heapq.heappush(self._deadlines, (deadline, call.bid))
+        if len(self._deadlines) > 2 * len(self._calls) + _SLACK:  # of those answered long before their time
+            self._deadlines = [(call.deadline, bid) for bid, call in self._calls.items()]
+            heapq.heapify(self._deadlines)
         return call
 
     def ask(self, call: Call, client: Client, identity: int | str) -> None:
