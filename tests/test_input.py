@@ -220,6 +220,7 @@ def test_what_waits_behind_the_end_is_refused(home: Home) -> None:
         assert wire.answer(sent[3]) == {}
     finally:
         os.kill(shim, signal.SIGCONT)
+    eventually(lambda: wire.get(job)["status"] != "stopped", "known to go on")
     wire.ended(job)
     assert wire.output(job) == "up\n300000\n"
 
