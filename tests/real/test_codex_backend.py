@@ -1,4 +1,4 @@
-"""Codex' app server behind the broker: two clients, parallel turns, permissions, cancels, its death and what comes after.
+"""Codex' app server behind the broker: two clients, parallel turns, permissions, cancels, its death and the next one.
 
 `make test-backends` runs this. The model it talks to is on loopback.
 """
@@ -89,9 +89,7 @@ def until(wire: Wire, method: str, of: str) -> tuple[Message, list[Message]]:
 
 def spoken_of(messages: list[Message]) -> set[str]:
     """The threads whose items somebody was told of."""
-    return {
-        message["params"]["threadId"] for message in messages if str(message.get("method", "")).startswith("item/")
-    }
+    return {message["params"]["threadId"] for message in messages if str(message.get("method", "")).startswith("item/")}
 
 
 def test_two_clients_at_once(home: Home, two: tuple[Wire, Wire], model: AskingModel) -> None:
