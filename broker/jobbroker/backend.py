@@ -280,16 +280,18 @@ class Backend:
     def _hear(self, frames: LineReader | HeaderReader, piece: bytes) -> None:
         now = trio.current_time()
         self._router.heard_from(now)
+        lost: FramingLost | None = None
         try:
             messages = frames.feed(piece)
         except FramingLost as exc:
-            self._end_it(f"cannot be understood any more: {exc}")
-            return
+            messages, lost = exc.before, exc
         for message in messages:
             if isinstance(message, Oversized):
                 self._perform(self._router.oversized())
             else:
                 self._perform(self._router.message(message, now))
+        if lost is not None:
+            self._end_it(f"cannot be understood any more: {lost}")
 
     def _bury(self, how: Exit) -> None:
         """One that never answered was a start that failed: who waits is told. With one that did, the broker ends."""
