@@ -59,6 +59,10 @@ def framed(text: bytes) -> bytes:
     return b"Content-Length: %d\r\n\r\n%s" % (len(text), text)
 
 
+def lined(text: bytes) -> bytes:
+    return text + b"\n"
+
+
 def directly(home: Home, said: bytes) -> bytes:
     """What the socket itself answers to that."""
     with Wire(str(home.socket)) as wire:
@@ -95,7 +99,7 @@ def test_both_framings_pass_as_they_are(bridge: Bridged, shared: Home, said: byt
     assert bridge.end(said) == (0, directly(shared, said), b"")
 
 
-@pytest.mark.parametrize("frame", [lambda text: text + b"\n", framed], ids=["lines", "headers"])
+@pytest.mark.parametrize("frame", [lined, framed], ids=["lines", "headers"])
 def test_fragments_of_three_bytes(bridge: Bridged, shared: Home, frame: Callable[[bytes], bytes]) -> None:
     said = b"".join(frame(b'{"id":%d,"method":"nope"}' % number) for number in range(40))
     for at in range(0, len(said), 3):

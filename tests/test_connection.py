@@ -79,6 +79,27 @@ def test_a_client_may_speak_with_headers(client: Wire) -> None:
     assert answer["error"]["code"] == -32601
 
 
+def test_s03_whatever_is_sent_to_a_client_with_headers_has_them(shared: Home) -> None:
+    asked = [
+        {"id": 1, "method": "events/subscribe", "params": {"output": True}},
+        {"id": 2, "method": "job/start", "params": {"argv": ["sh", "-c", "echo some output"]}},
+        [{"id": 3, "method": "nope"}],
+        {"id": 4, "method": "job/wait", "params": {"ids": ["@none"]}},
+    ]
+    with Wire(str(shared.socket)) as speaker:
+        for each in asked:
+            text = json.dumps(each).encode()
+            speaker.sock.sendall(b"Content-Length: %d\r\n\r\n%s" % (len(text), text))
+        kinds: set[str] = set()
+        while not {"notifications/job/output", "completed"} <= kinds:
+            head = speaker.lines.readline()
+            assert head.startswith(b"Content-Length: "), head
+            assert speaker.lines.readline() == b"\r\n"
+            message = json.loads(speaker.lines.read(int(head.split()[1])))
+            if isinstance(message, dict):
+                kinds |= {message.get("method", ""), message.get("params", {}).get("job", {}).get("status", "")}
+
+
 @pytest.mark.parametrize(
     ("message", "code"),
     [
