@@ -95,9 +95,9 @@ def test_s03_whatever_is_sent_to_a_client_with_headers_has_them(shared: Home) ->
             head = speaker.lines.readline()
             assert head.startswith(b"Content-Length: "), head
             assert speaker.lines.readline() == b"\r\n"
-            message = json.loads(speaker.lines.read(int(head.split()[1])))
-            if isinstance(message, dict):
-                kinds |= {message.get("method", ""), message.get("params", {}).get("job", {}).get("status", "")}
+            message: Any = json.loads(speaker.lines.read(int(head.split()[1])))
+            single: Message = {} if isinstance(message, list) else message
+            kinds |= {single.get("method", ""), single.get("params", {}).get("job", {}).get("status", "")}
 
 
 @pytest.mark.parametrize(
