@@ -123,13 +123,13 @@ def test_s03_whatever_is_sent_to_a_client_with_headers_has_them(shared: Home) ->
         (b'{"id":1,"method":"job/get","params":"abc"}', -32602),
     ],
 )
-def test_bad_messages_are_answered_and_the_connection_goes_on(
+def test_r041_bad_messages_are_answered_and_the_connection_goes_on(
     client: Wire, other: Wire, message: bytes, code: int
 ) -> None:
     assert errors(client, message, b'{"id":2,"method":"no/such"}') == [code, -32601]
 
 
-def test_what_wants_no_answer_gets_none(client: Wire) -> None:
+def test_r043_what_wants_no_answer_gets_none(client: Wire) -> None:
     client.sock.sendall(b'\r\n \n{"jsonrpc":"2.0","result":1,"id":7}\n{"method":"who/knows"}\n[{"method":"x"}]\n')
     assert client.call("broker/ping")
 
@@ -165,7 +165,7 @@ def test_a_batch_is_answered_as_one(client: Wire) -> None:
 # --- too much -------------------------------------------------------------------------------------------------------
 
 
-def test_a_line_without_end_is_thrown_away_as_it_comes(client: Wire, other: Wire, shared: Home) -> None:
+def test_r045_a_line_without_end_is_thrown_away_as_it_comes(client: Wire, other: Wire, shared: Home) -> None:
     before = resident(pid_of(shared))
     block = b"x" * MIB
     most = 0
@@ -217,7 +217,7 @@ def test_who_never_reads_is_not_read_from(client: Wire, other: Wire, shared: Hom
     assert resident(pid_of(shared)) - before < 64 * MIB
 
 
-def test_who_never_reads_the_news_is_let_go(other: Wire, shared: Home) -> None:
+def test_r045_who_never_reads_the_news_is_let_go(other: Wire, shared: Home) -> None:
     with Wire(str(shared.socket)) as deaf:
         deaf.call("events/subscribe")
         eventually(lambda: other.call("broker/status")["connections"] == 2, "earlier clients are gone")

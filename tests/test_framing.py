@@ -44,7 +44,7 @@ def expected(stream: bytes, limit: int) -> list[bytes | Oversized]:
 
 
 @given(stream=streams, at=cuts)
-def test_any_chunking_gives_the_same_messages(stream: bytes, at: list[int]) -> None:
+def test_r040_any_chunking_gives_the_same_messages(stream: bytes, at: list[int]) -> None:
     assert read(cut(stream, at), LIMIT) == expected(stream, LIMIT)
 
 
@@ -54,7 +54,7 @@ def test_one_byte_at_a_time(stream: bytes) -> None:
 
 
 @given(text=st.text(st.characters(codec="utf-8", exclude_characters="\n\r\t "), min_size=1), at=cuts)
-def test_characters_of_several_bytes_may_be_cut_anywhere(text: str, at: list[int]) -> None:
+def test_r040_characters_of_several_bytes_may_be_cut_anywhere(text: str, at: list[int]) -> None:
     assert read(cut(encode_line(text.encode()), at)) == [text.encode()]
 
 
@@ -71,7 +71,7 @@ def test_characters_of_several_bytes_may_be_cut_anywhere(text: str, at: list[int
     ],
     ids=["empty", "blank lines", "CRLF", "blanks around", "no last newline", "CR at the end", "CR within"],
 )
-def test_lines(stream: bytes, messages: list[bytes]) -> None:
+def test_r040_lines(stream: bytes, messages: list[bytes]) -> None:
     assert read([stream]) == messages
 
 
@@ -83,7 +83,7 @@ def test_the_limit_is_exact_however_the_line_comes(size: int, step: int) -> None
     assert read(chunks, LIMIT) == [b"x" * size if size <= LIMIT else OVERSIZED, b"next"]
 
 
-def test_an_oversized_line_is_told_once_and_the_stream_goes_on() -> None:
+def test_rule_18_r045_an_oversized_line_is_told_once_and_the_stream_goes_on() -> None:
     reader = LineReader(LIMIT)
     assert reader.feed(b"first\n" + b"x" * 20) == [b"first", OVERSIZED]
     assert reader.feed(b"x" * 1000) == []
@@ -188,7 +188,7 @@ def test_other_headers_do_not_matter() -> None:
         b"Content-Length: 9999999999999\r\n\r\n", b"{}\r\n\r\n", b"x" * MAX_HEADER,
     ],
 )  # fmt: skip
-def test_headers_that_cannot_be_read_lose_the_framing(stream: bytes) -> None:
+def test_rule_18_headers_that_cannot_be_read_lose_the_framing(stream: bytes) -> None:
     with pytest.raises(FramingLost):
         read_headers([stream])
 
