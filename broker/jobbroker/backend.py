@@ -312,16 +312,18 @@ class Backend:
     def _hear(self, frames: LineReader | HeaderReader, piece: bytes) -> None:
         now = trio.current_time()
         self._router.heard_from(now)
+        lost: FramingLost | None = None
         try:
             messages = frames.feed(piece)
         except FramingLost as exc:
-            self._end_it(f"cannot be understood any more: {exc}")
-            return
+            messages, lost = exc.before, exc
         for message in messages:
             if isinstance(message, Oversized):
                 self._carry_out(self._router.oversized())
             else:
                 self._carry_out(self._router.message(message, now))
+        if lost is not None:
+            self._end_it(f"cannot be understood any more: {lost}")
         self._reschedule()
 
     async def _bury(self, how: Exit) -> None:
