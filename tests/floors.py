@@ -19,8 +19,8 @@ BROKER = (
         "agents", "answers", "backend_process", "census", "channels", "commandline", "descriptors", "events", "explain",
         "feeds", "following", "givenup", "history", "holding", "inflow", "jobdir", "leftover", "lines", "listener",
         "lock", "log", "notify", "orphan", "outbox", "output", "pattern", "pausing", "plainfile", "processes",
-        "profile_choice", "profile_files", "requests", "rows", "schema", "searching", "settings", "stdin", "stdio",
-        "store", "systemd", "totals", "unfinished", "values", "volatile", "waiting", "wiretext",
+        "profile_choice", "profile_files", "profile_lines", "requests", "rows", "schema", "searching", "settings",
+        "stdin", "stdio", "store", "systemd", "totals", "unfinished", "values", "volatile", "waiting", "wiretext",
     ),
     # 3: the jobs
     (

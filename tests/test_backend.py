@@ -132,9 +132,11 @@ def test_profiles_are_listed_and_shown(two: tuple[Wire, Wire], fronting: Home) -
     own = fronting.root / "profiles"
     own.mkdir()
     (own / "broken.toml").write_text("[backend]\ncomand = 1\n")
+    os.mkfifo(own / "pipe.toml")
     found = {profile["name"]: profile for profile in two[0].call("backend/profiles")["profiles"]}
     assert {name for name, profile in found.items() if profile["inUse"]} == {"generic"}
     assert "did you mean command?" in found["broken"]["error"]
+    assert "no plain file" in found["pipe"]["error"], "and nobody has waited for the other end"
     (shown,) = two[0].call("backend/profiles", name="codex")["profiles"]
     assert 'start = "turn/start"' in shown["text"]
     assert two[0].refused("backend/profiles", name="nope").kind == "invalid_params"
