@@ -45,7 +45,7 @@ class Downward:
         self._remark("a message of the backend was too long and is lost")
 
     def _remark(self, what: str) -> None:
-        """Say it the first time, the tenth, the hundredth: what is said always would flood the log, and hide the rest."""
+        """Say it the first time, the tenth, the hundredth: said always it would flood the log, and hide the rest."""
         self._lost += 1
         if self._lost == 10 ** (len(str(self._lost)) - 1):
             self._desk.effects.append(Remark(f"{what} ({self._lost} so far)"))
