@@ -75,8 +75,10 @@ def take(desk: Desk, step: tuple[Any, ...]) -> None:
             desk.turn(f"job{len(desk.turns)}", method, params, timeout=100, grace=0)
         case ("time", seconds):
             desk.pass_time(seconds)
-        case (_, message):
+        case ("say", message):
             desk.say(**message)
+        case _:
+            raise AssertionError(step)
 
 
 @pytest.mark.parametrize("name", ["generic", "codex", "mcp", "lsp"])
