@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -9,7 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from backends import FAKE, with_backend
-from harness import Home
+from harness import PATIENCE, Home
 from jobctl import Cli
 
 
@@ -81,6 +82,22 @@ def test_the_next_call_starts_everything_again_and_shows_what_was_lost(fronting:
     assert "failed" in shown[job]
     assert "running" in shown[command]
     assert "up" in fronting.ok("backend", "test")
+
+
+def test_r080_twenty_calls_around_its_death_are_all_served(fronting: Cli) -> None:
+    fronting.ok("backend", "test")
+    wire = fronting.home.connect()
+    job = wire.call("job/start", method="silent")["job"]["id"]
+    calls = [fronting.begin("list", "-a", "--json") for _ in range(10)]
+    wire.write({"id": "x", "method": "die", "params": {"signal": "SIGKILL"}})
+    calls += [fronting.begin("list", "-a", "--json") for _ in range(10)]
+    assert wire.note("notifications/broker/shuttingDown")["lostJobs"] == [job]
+    for call in calls:
+        said, complaint = call.communicate(timeout=2 * PATIENCE)
+        assert call.returncode == 0, complaint
+        assert [each["id"] for each in json.loads(said)["jobs"]] == [job]
+    log = (fronting.home.state / "broker.log").read_text()
+    assert log.count("listening: ") == 2, "one that died, and one for all"
 
 
 def test_the_next_call_starts_the_same_profile_for_the_same_instance(cli: Cli) -> None:
