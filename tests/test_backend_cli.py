@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,7 +12,7 @@ from collections.abc import Callable
 import pytest
 
 from backends import FAKE, with_backend
-from harness import PATIENCE, Home
+from harness import PATIENCE, Home, eventually
 from jobctl import Cli
 
 
@@ -45,6 +47,22 @@ def test_the_backend_is_shown_and_tested(fronting: Cli) -> None:
     assert "an error, which will do: no method broker/ping" in said
     assert "an answer" in fronting.ok("backend", "test", "echo")
     assert fronting.json("backend", "show", "--json")["backend"]["state"] == "up"
+    assert "backend generic: up" in fronting.ok("broker", "status")
+
+
+def test_rule_15_one_that_is_hung_is_shown_as_such(cli: Cli) -> None:
+    more = "[instances.default.backend.probe]\nidle = 0.2\nwait = 0.1\nmisses = 2\nwhile_busy = true\n"
+    with_backend(cli.home, "generic", more=more)
+    cli.ok("backend", "test")
+    wire = cli.home.connect()
+    backend = wire.call("backend/status")["backend"]["pid"]
+    os.kill(backend, signal.SIGSTOP)
+    waits = wire.send("echo", a=1)
+    eventually(lambda: "backend generic: hung" in cli.ok("broker", "status"), "the hang is seen")
+    assert f"hung, process {backend}, silent for" in cli.ok("backend", "show")
+    os.kill(backend, signal.SIGCONT)
+    assert wire.answer(waits) == {"a": 1}
+    assert "backend generic: up" in cli.ok("backend", "show")
 
 
 def test_one_that_does_not_start_is_a_failure(cli: Cli) -> None:
