@@ -394,4 +394,4 @@ class Broker:
 
     def knows(self, name: str) -> bool:
         """Whether a job of that id was accepted, or is being."""
-        return bool(self.supervision.get(name) or self.table.get(name) or self.store.rows.get(name))
+        return bool(self.supervision.attends(name) or self.table.get(name) or self.store.rows.get(name))

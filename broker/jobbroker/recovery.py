@@ -138,6 +138,8 @@ def _adopt(broker: Broker, snapshot: Snapshot) -> None:
     if snapshot.job.kind == "turn":
         return
     broker.supervision.look(snapshot.job.id)
+    if snapshot.job.status == "queued" and attendance.is_blank:
+        broker.supervision.expect(snapshot.job)  # nothing was found out about it that is worth the room
     if attendance.claim is not None and broker.jobs.input_ended(snapshot.job.id):
         inflow.end(broker.jobs, snapshot.job.id, attendance.claim)  # it may not have heard of it
 

@@ -62,6 +62,7 @@ class Supervision:
         self._requeue = requeue
         self._boot = boot_id()
         self.channels = Channels(self)
+        self._waiting: dict[str, Job] = {}  # live jobs of which nothing had to be known so far
         self._attended: dict[str, Attendance] = {}
         self.hear_pokes: Callable[[Callable[[str], None]], None] = lambda _: None
         self._nursery: trio.Nursery
@@ -72,17 +73,34 @@ class Supervision:
             await self._nursery.start(self.channels.run)
             task_status.started()
 
+    def expect(self, of: Job) -> None:
+        """Care for a live job that waits: ten thousand may, so how it is watched begins when somebody asks."""
+        self._attended.pop(of.id, None)
+        self._waiting[of.id] = of
+
     def attend(self, of: Job) -> Attendance:
-        """Begin to care for a live job."""
+        """Begin to watch a live job."""
+        self._waiting.pop(of.id, None)
         attendance = self._attended[of.id] = Attendance(of)
         return attendance
 
+    def attends(self, name: str) -> bool:
+        """Whether it is live."""
+        return name in self._waiting or name in self._attended
+
     def get(self, name: str) -> Attendance | None:
         """How a live job is watched; None if it is not live."""
-        return self._attended.get(name)
+        waiting = self._waiting.get(name)
+        return self._attended.get(name) if waiting is None else self.attend(waiting)
+
+    def watched(self, name: str) -> Attendance | None:
+        """How a job that somebody has is watched; None also while it waits."""
+        attendance = self._attended.get(name)
+        return attendance if attendance is not None and attendance.watched else None
 
     def leave(self, name: str) -> None:
         """The job has ended: nobody watches it any more."""
+        self._waiting.pop(name, None)
         attendance = self._attended.pop(name, None)
         if attendance is not None:
             attendance.begun.set()
@@ -93,8 +111,10 @@ class Supervision:
     # --- handing over -----------------------------------------------------------------------------------------------
 
     def start(self, name: str) -> None:
-        """Hand a committed job to a shim; reports a failure to find one."""
-        attendance = self._attended[name]
+        """Hand a committed job to a shim, if it is live; reports a failure to find one."""
+        attendance = self.get(name)
+        if attendance is None:
+            return
         try:
             with self._jobs.opened(name) as directory:
                 attendance.shim = self.channels.offer(name, directory)
@@ -128,7 +148,7 @@ class Supervision:
 
     def say(self, name: str, shim: Shim, lines: list[record.Line]) -> None:
         """A shim has taken steps with a job; after the last one it has the job no more."""
-        attendance = self._attended.get(name)
+        attendance = self.get(name)
         if attendance is None:
             return
         if shim.job is None:
@@ -142,14 +162,14 @@ class Supervision:
 
     def refuse(self, name: str) -> None:
         """A shim cannot have a job: its record tells why."""
-        attendance = self._attended.get(name)
+        attendance = self.get(name)
         if attendance is not None:
             attendance.shim = None
             self.look(name)
 
     def vanish(self, name: str, shim: Shim) -> None:
         """A shim is gone, and had a job."""
-        attendance = self._attended.get(name)
+        attendance = self.get(name)
         if attendance is not None and attendance.shim is shim:
             attendance.shim = None
             if shim.retired:  # it was on its way out when it was given the job, which is no reason to give the job up
@@ -158,14 +178,14 @@ class Supervision:
 
     def see(self, name: str) -> None:
         """Take from /proc whether a job stands still, where its record does not say: it is full, or has no shim."""
-        attendance = self._attended.get(name)
+        attendance = self.get(name)
         stopped = None if attendance is None else attendance.see()
         if stopped is not None:
             self._report(name, job.Stopped(wall_ms()) if stopped else job.Continued())
 
     def fail(self, name: str) -> None:
         """A fault of ours kept a message from being heard: the record holds what it said."""
-        attendance = self._attended.get(name)
+        attendance = self.get(name)
         if attendance is not None:
             self._look_later(attendance)
 
@@ -188,7 +208,7 @@ class Supervision:
 
     def look(self, name: str) -> None:
         """Read a job's record and act on its verdict: whoever had the job is gone, or has news, or may be either."""
-        attendance = self._attended.get(name)
+        attendance = self.get(name)
         if attendance is None:
             return
         try:
@@ -329,7 +349,7 @@ class Supervision:
 
     def ask(self, name: str, reason: Reason, grace_ms: int) -> None:
         """Ask whoever has the job to end it; the request is committed by now. Kept until somebody has claimed it."""
-        attendance = self._attended.get(name)
+        attendance = self.get(name)
         if attendance is not None:
             attendance.asked = (reason, grace_ms)
             attendance.delivered = False
