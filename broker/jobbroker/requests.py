@@ -29,6 +29,8 @@ MAX_MS = 10**12
 """The longest limit, some thirty years; what is larger is taken for a mistake."""
 SCRUBBED = ("NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "WATCHDOG_PID", "WATCHDOG_USEC")
 """What the service manager tells the daemon alone."""
+OURS = (b"JOBBROKER_JOB_ID=", b"JOBBROKER_SOCKET=")
+"""What every job is told: its id, and where its broker listens. A job's own job does not inherit them."""
 RLIMITS = frozenset(name[7:] for name in dir(resource) if name.startswith("RLIMIT_"))
 
 
@@ -39,9 +41,10 @@ class Surroundings(Struct, frozen=True):
     env: tuple[bytes, ...]
     umask: int
     descriptors: int
+    socket: bytes
 
 
-def surroundings() -> Surroundings:
+def surroundings(socket: str) -> Surroundings:
     """Look around; call it before the daemon changes its umask or limits."""
     umask = os.umask(0o077)
     os.umask(umask)
@@ -51,6 +54,7 @@ def surroundings() -> Surroundings:
         env=env,
         umask=umask,
         descriptors=resource.getrlimit(resource.RLIMIT_NOFILE)[0],
+        socket=os.fsencode(socket),
     )
 
 
@@ -84,7 +88,8 @@ def build(
     cwd = as_bytes(params.cwd, "cwd") if params.cwd is not None else around.cwd
     if not cwd.startswith(b"/"):
         raise InvalidParams("`cwd` must be an absolute path")
-    env = _environment(params, around)
+    env = [entry for entry in _environment(params, around) if not entry.startswith(OURS)]
+    env += [prefix + value for prefix, value in zip(OURS, (identity.encode(), around.socket), strict=True)]
     name = _name(params.name)
     job = Job(
         id=identity,
@@ -118,7 +123,6 @@ def build(
         result=line.result,
         remedy=line.remedy,
     )
-    env.append(b"JOBBROKER_JOB_ID=" + identity.encode())
     more = {**_rlimits(params, around), b"umask": b"%d" % _between(params.umask, "umask", 0, 0o777, around.umask)}
     return _head(snapshot, argv, cwd, env, more | reads.head()), snapshot, reads.data
 
