@@ -96,7 +96,7 @@ class Admissions:
             text = f"the job's record cannot be written: {exc.strerror or exc}"
             raise errors.StoreUnavailable(f"{text}; make room in {self._jobs.path}") from exc
         self._store.take_number()
-        self._supervision.expect(snapshot.job)
+        self._supervision.live.expect(snapshot.job)
         admission = Admission(snapshot)
         if snapshot.key is not None:
             self._by_key[snapshot.key] = admission
@@ -147,7 +147,7 @@ class Admissions:
     def _give_up(self, admission: Admission, failure: errors.StoreUnavailable) -> None:
         admission.failure = failure
         name = admission.snapshot.job.id
-        self._supervision.leave(name)
+        self._supervision.live.leave(name)
         try:
             self._jobs.remove(name)
         except OSError as exc:

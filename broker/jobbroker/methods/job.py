@@ -34,7 +34,7 @@ async def _started(call: Call, found: Admission | Snapshot, *, created: bool) ->
     await found.settled.wait()
     if found.failure is not None:
         raise found.failure
-    attendance = call.broker.supervision.watched(found.snapshot.job.id)
+    attendance = call.broker.supervision.live.watched(found.snapshot.job.id)
     if attendance is not None:
         await attendance.begun.wait()
     return wire.Started(job=call.broker.view(found.snapshot), created=created)
