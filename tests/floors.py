@@ -16,11 +16,12 @@ BROKER = (
     ),
     # 2: the daemon's tools, one thing of the system or of the protocol each
     (
-        "agents", "answers", "backend_process", "census", "channels", "commandline", "descriptors", "events", "explain",
+        "activation", "agents", "answers", "backend_process", "census", "channels", "commandline", "descriptors",
+        "events", "explain",
         "feeds", "following", "givenup", "history", "holding", "inflow", "jobdir", "leftover", "lines", "listener",
         "lock", "log", "notify", "orphan", "outbox", "output", "pattern", "pausing", "plainfile", "processes",
         "profile_choice", "profile_files", "requests", "rows", "schema", "searching", "settings", "stdin", "stdio",
-        "store", "systemd", "totals", "unfinished", "values", "volatile", "waiting", "wiretext",
+        "store", "systemd", "takeover", "totals", "unfinished", "values", "volatile", "waiting", "wiretext",
     ),
     # 3: the jobs
     (
@@ -40,7 +41,7 @@ CLIENT = (
     # 0: the vocabulary both sides share
     ("protocol", "protocol.*", "version"),
     # 1: places and texts
-    ("paths", "rawjson"),
+    ("paths", "rawjson", "units"),
     # 2: a socket, a process, what surrounds us
     ("holder", "raw", "spawn", "surroundings"),
     # 3: find a broker or start one

@@ -10,7 +10,7 @@ import sys
 import msgspec
 from msgspec import Struct
 
-from jobbroker import stdin
+from jobbroker import activation, stdin, systemd
 from jobbroker.commandline import command_line
 from jobbroker.core import record
 from jobbroker.core.job import Snapshot, timestamp
@@ -27,7 +27,7 @@ NO_LABELS: dict[str, str] = {}
 """Of all jobs without any: what ten thousand queued jobs have in common is there once."""
 MAX_MS = 10**12
 """The longest limit, some thirty years; what is larger is taken for a mistake."""
-SCRUBBED = ("NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "WATCHDOG_PID", "WATCHDOG_USEC")
+SCRUBBED = (*activation.VARIABLES, *systemd.VARIABLES)
 """What the service manager tells the daemon alone."""
 OURS = (b"JOBBROKER_JOB_ID=", b"JOBBROKER_SOCKET=")
 """What every job is told: its id, and where its broker listens. A job's own job does not inherit them."""
