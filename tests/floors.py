@@ -26,7 +26,7 @@ BROKER = (
     ),
     # 3: the jobs
     (
-        "admission", "attendance", "backend", "broker", "budget", "ending", "recovery", "removal", "signalling",
+        "admission", "attendance", "backend", "broker", "budget", "ending", "live", "recovery", "removal", "signalling",
         "supervision", "ties", "turns",
     ),
     # 4: one module per namespace of the protocol
