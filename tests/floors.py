@@ -16,15 +16,17 @@ BROKER = (
     ),
     # 2: the daemon's tools, one thing of the system or of the protocol each
     (
-        "agents", "answers", "backend_process", "census", "channels", "commandline", "descriptors", "events", "explain",
+        "activation", "agents", "answers", "backend_process", "census", "channels", "commandline", "descriptors",
+        "events", "explain",
         "feeds", "following", "givenup", "history", "holding", "inflow", "jobdir", "leftover", "lines", "listener",
         "lock", "log", "notify", "orphan", "outbox", "output", "pattern", "pausing", "plainfile", "processes",
-        "profile_choice", "profile_files", "requests", "rows", "schema", "searching", "settings", "stdin", "stdio",
-        "store", "systemd", "totals", "unfinished", "values", "volatile", "waiting", "wiretext",
+        "profile_choice", "profile_files", "profile_lines", "requests", "rows", "schema", "searching", "settings",
+        "stdin", "stdio", "store", "systemd", "takeover", "totals", "unfinished", "values", "volatile", "waiting",
+        "wiretext",
     ),
     # 3: the jobs
     (
-        "admission", "attendance", "backend", "broker", "budget", "ending", "recovery", "removal", "signalling",
+        "admission", "attendance", "backend", "broker", "budget", "ending", "live", "recovery", "removal", "signalling",
         "supervision", "ties", "turns",
     ),
     # 4: one module per namespace of the protocol
@@ -40,7 +42,7 @@ CLIENT = (
     # 0: the vocabulary both sides share
     ("protocol", "protocol.*", "version"),
     # 1: places and texts
-    ("paths", "rawjson"),
+    ("paths", "rawjson", "units"),
     # 2: a socket, a process, what surrounds us
     ("asyncraw", "holder", "raw", "spawn", "surroundings"),
     # 3: find a broker or start one
