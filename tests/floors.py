@@ -26,7 +26,7 @@ BROKER = (
     ),
     # 3: the jobs
     (
-        "admission", "attendance", "backend", "broker", "budget", "ending", "recovery", "removal", "signalling",
+        "admission", "attendance", "backend", "broker", "budget", "ending", "live", "recovery", "removal", "signalling",
         "supervision", "ties", "turns",
     ),
     # 4: one module per namespace of the protocol
@@ -44,13 +44,13 @@ CLIENT = (
     # 1: places and texts
     ("paths", "rawjson", "units"),
     # 2: a socket, a process, what surrounds us
-    ("holder", "raw", "spawn", "surroundings"),
+    ("asyncraw", "holder", "raw", "spawn", "surroundings"),
     # 3: find a broker or start one
     ("launch",),
     # 4: a connection that comes back
-    ("link",),
+    ("asynclink", "link"),
     # 5: what programs use
-    ("aio", "client", "feeding", "starting", "watch"),
+    ("aio", "asyncstreams", "calls", "client", "event", "feeding", "starting", "watch"),
     # 6: what people use
     ("cli", "cli.*", "__main__"),
 )
