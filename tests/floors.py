@@ -17,15 +17,15 @@ BROKER = (
     # 2: the daemon's tools, one thing of the system or of the protocol each
     (
         "agents", "answers", "census", "channels", "commandline", "descriptors", "events", "explain", "feeds",
-        "following", "givenup", "history", "holding", "inflow", "jobdir", "lines", "listener", "lock", "log",
-        "notify", "orphan", "outbox", "output", "pattern", "pausing", "plainfile", "processes", "requests", "rows",
-        "schema", "searching", "settings", "stdin", "store", "systemd", "totals", "unfinished", "values", "volatile",
-        "waiting", "wiretext",
+        "following", "givenup", "history", "holding", "inflow", "jobdir", "leadership", "lines", "listener", "lock",
+        "log", "notify", "orphan", "outbox", "output", "pattern", "pausing", "plainfile", "processes", "requests",
+        "rows", "scheduled", "schedulefacts", "schema", "searching", "settings", "stdin", "store", "systemd", "ticklog",
+        "tickreading", "timer", "totals", "unfinished", "values", "volatile", "waiting", "wiretext",
     ),
     # 3: the jobs
     (
-        "admission", "attendance", "broker", "budget", "ending", "recovery", "removal", "signalling", "supervision",
-        "ties",
+        "admission", "attendance", "broker", "budget", "ending", "recovery", "removal", "runners", "scheduleview",
+        "signalling", "supervision", "ticking", "ties", "timed",
     ),
     # 4: one module per namespace of the protocol
     ("methods", "methods.*"),

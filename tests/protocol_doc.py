@@ -25,10 +25,12 @@ WORDS: dict[object, str] = {
     float: "number",
     bool: "boolean",
     object: "anything",
+    typing.Any: "anything",
     msgspec.Raw: "string or integer",
     types.NoneType: "null",
     UnsetType: "absent",
     wire.Status: "[status](#status)",
+    wire.Decision: "[decision](#decision)",
     wire.Reason: "[reason](#reason)",
 }
 TEXT: frozenset[object] = frozenset(typing.get_args(wire.Text))

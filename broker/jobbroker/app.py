@@ -4,6 +4,7 @@ run
  +- store          writes groups                                              ends last, by `close`
  +- broker         admissions, and what must outlive a client
  |   +- supervision    one task a live shim; one a job without a channel       ends by hanging up: jobs run on
+ +- timed          the one timer of all schedules; one task a runner at work     its ticks are cut: their jobs run on
  +- notify         pokes of adopted shims
  +- listener       accepts; one task a connection                              ends first, with a deadline
  +- signals, idle  lead to the end
@@ -34,8 +35,14 @@ from jobbroker.listener import Listener, Peer
 from jobbroker.lock import InstanceLock
 from jobbroker.notify import NotifySocket
 from jobbroker.requests import Surroundings
+from jobbroker.runners import Here, builtins
+from jobbroker.schedulefacts import ScheduleFacts
+from jobbroker.scheduleview import as_tick
 from jobbroker.settings import Settings
 from jobbroker.store import Store
+from jobbroker.ticking import Jobs, Ticking
+from jobbroker.ticklog import TickLog
+from jobbroker.timed import Timed
 from jobclient import paths
 from jobclient.protocol import errors, jsonrpc, wire
 from jobclient.version import __version__
@@ -105,10 +112,33 @@ def _make_broker(setup: Setup, store: Store, jobs: JobDirectories, trouble: str 
     )
     table = Table(floor=store.last_number, counts=store.rows.counts(), is_stored=store.is_stored)
     broker = Broker(about=about, settings=setup.settings, store=store, jobs=jobs, table=table, around=setup.around)
+    broker.timed = _make_timed(broker)
     if trouble is not None:
         broker.troubles.append(trouble)
         broker.removals.pruning = False
     return broker
+
+
+def _make_timed(broker: Broker) -> Timed:
+    instance = broker.about.instance
+    here = Here(
+        instance=instance,
+        host=socket.gethostname(),
+        log_dir=paths.timed_dir(instance),
+        socket=broker.about.paths.socket,
+    )
+    facts = ScheduleFacts(broker.store)
+    log_file = TickLog(here.log_dir, broker.settings.keep_timed_log_ms)
+    ticking = Ticking(
+        facts=facts,
+        here=here,
+        log_file=log_file,
+        jobs=Jobs(broker.admit, broker.table, broker.history, broker.supervision),
+        builtins=builtins(lambda policy: broker.through(lambda: broker.removals.clean(policy))),
+        tell=lambda name, tick: broker.events.ticked(lambda: as_tick(name, tick)),
+        leaving=broker.left.is_set,
+    )
+    return Timed(facts, ticking, log_file, here.controller, broker.stir)
 
 
 async def _serve(setup: Setup, broker: Broker, notify: NotifySocket) -> None:
@@ -122,6 +152,7 @@ async def _serve(setup: Setup, broker: Broker, notify: NotifySocket) -> None:
         names, last_number = broker.jobs.names(), broker.store.last_number
         broker.table.load(live)
         await recovery.adopt(broker, live)
+        await nursery.start(broker.timed.run, broker.table.all_live())
         with _published(setup, broker) as listener:
             connections: set[Connection] = set()
             nursery.start_soon(_accept, listener, broker, connections)
@@ -210,8 +241,10 @@ async def _leave(broker: Broker, listener: Listener, connections: set[Connection
     log.info("leaving: reason=%s cancel_jobs=%s live=%d", how.reason, how.cancel_jobs, broker.table.live)
     systemd.notify("STOPPING=1")
     listener.close()
+    await broker.timed.stop()
     if how.cancel_jobs:
         await _cancel_jobs(broker, how)
+    await broker.timed.close()
     await _write_all(broker)
     notice = wire.BrokerShuttingDown(reason=how.reason, grace_ms=int(FLUSH_SECONDS * 1000))
     message = jsonrpc.encode_notification("notifications/broker/shuttingDown", notice)
@@ -277,7 +310,7 @@ async def _watch_idleness(broker: Broker) -> None:
     """End a broker that nobody has needed for a while. No timer runs while somebody does."""
     limit = broker.settings.idle_exit_ms
     while limit and not broker.left.is_set():
-        if broker.connections or broker.table.live:
+        if broker.connections or broker.table.live or broker.timed.schedules:
             await broker.active.wait()
             continue
         with trio.move_on_after(limit / 1000):

@@ -18,7 +18,7 @@ from jobbroker.settings import Settings
 from jobbroker.volatile import IN_MEMORY, MAX_IN_MEMORY
 from jobbroker.wiretext import as_bytes, as_wire
 from jobclient.protocol.errors import InvalidParams
-from jobclient.protocol.wire import Job, Origin, StartParams
+from jobclient.protocol.wire import Job, Origin, ParentTick, StartParams
 
 MAX_NAME = 200
 MAX_LABELS = 64
@@ -36,6 +36,13 @@ class Surroundings(Struct, frozen=True):
     env: tuple[bytes, ...]
     umask: int
     descriptors: int
+
+
+class ForTick(Struct, frozen=True):
+    """What a job has besides its request if a tick runs it: whose it is, and what it gets to know of that."""
+
+    tick: ParentTick
+    env: tuple[bytes, ...]
 
 
 def surroundings() -> Surroundings:
@@ -69,6 +76,7 @@ def build(
     origin: Origin,
     settings: Settings,
     around: Surroundings,
+    tick: ForTick | None = None,
 ) -> tuple[record.Head, Snapshot, bytes | None]:
     """Check a request and complete it; as a head, a snapshot, and the bytes it is to read, if they came along.
 
@@ -104,6 +112,7 @@ def build(
         persist=params.persist is not False,
         stdin=reads.kind,
         stdin_file=reads.file,
+        tick=None if tick is None else tick.tick,
     )
     snapshot = Snapshot(
         job=job,
@@ -114,7 +123,7 @@ def build(
         result=line.result,
         remedy=line.remedy,
     )
-    env.append(b"JOBBROKER_JOB_ID=" + identity.encode())
+    env += [*(() if tick is None else tick.env), b"JOBBROKER_JOB_ID=" + identity.encode()]
     more = {**_rlimits(params, around), b"umask": b"%d" % _between(params.umask, "umask", 0, 0o777, around.umask)}
     return _head(snapshot, argv, cwd, env, more | reads.head()), snapshot, reads.data
 

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from jobbroker.methods import broker, control, events, input, job  # noqa: A004  # the namespaces of the protocol
+from jobbroker.methods import broker, control, events, input, job, timed  # noqa: A004  # the namespaces of the protocol
 from jobbroker.methods.call import Method
 
-METHODS: dict[str, Method] = {**broker.METHODS, **job.METHODS, **control.METHODS, **input.METHODS, **events.METHODS}
+METHODS: dict[str, Method] = {
+    **broker.METHODS,
+    **job.METHODS,
+    **control.METHODS,
+    **input.METHODS,
+    **events.METHODS,
+    **timed.METHODS,
+}

@@ -32,6 +32,8 @@ FILES = {
     "broker status": "broker", "broker start": "broker", "broker stop": "broker", "broker restart": "broker",
     "broker logs": "broker", "socket-path": "broker",
     "config show": "config", "config check": "config", "config path": "config",
+    "timed add": "timed", "timed list": "timed", "timed show": "timed", "timed remove": "timed", "timed tick": "timed",
+    "timed pause": "timed", "timed resume": "timed", "timed log": "timedlog", "timed stage": "timedlog",
     "version": "about", "help": "about",
 }  # fmt: skip
 """Where each verb lives: the module of `jobclient.cli` whose `VERBS` has it. Loaded when called."""
@@ -43,6 +45,7 @@ GUESSES = {
     "info": "status", "suspend": "pause", "bg": "resume", "continue": "resume", "cont": "resume", "foreground": "fg",
     "attach": "fg", "top": "processes", "tree": "processes", "exec": "run", "submit": "start", "add": "start",
     "clear": "clean", "cleanup": "clean", "watch": "events", "daemon": "broker status", "restart": "broker restart",
+    "cron": "timed add", "schedule": "timed add", "every": "timed add", "schedules": "timed list",
 }  # fmt: skip
 """What people type who come from other tools."""
 
