@@ -13,6 +13,7 @@ import hypothesis
 import pytest
 
 import standins
+from backends import generic
 from driver import Bell, Driver, Link, await_end
 from harness import Home, Processes, Wire
 from jobctl import Cli
@@ -69,6 +70,19 @@ def talk(agents: Home) -> Generator[Wire]:
     """A connection to that broker."""
     with Wire(str(agents.socket)) as made:
         yield made
+
+
+@pytest.fixture(scope="module")
+def fronting(tmp_path_factory: pytest.TempPathFactory) -> Generator[Home]:
+    """A broker with a plain backend that runs, for all tests of a module that leave both alive."""
+    with Processes():
+        home = generic(lambda: Home(tmp_path_factory.mktemp("fronting")))
+        with Wire(str(home.socket)) as first:
+            first.call("echo")
+        SHARED.append(home)
+        yield home
+        SHARED.remove(home)
+        home.close()
 
 
 @pytest.fixture

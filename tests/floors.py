@@ -16,21 +16,22 @@ BROKER = (
     ),
     # 2: the daemon's tools, one thing of the system or of the protocol each
     (
-        "agents", "answers", "census", "channels", "commandline", "descriptors", "events", "explain", "feeds",
-        "following", "givenup", "history", "holding", "inflow", "jobdir", "leadership", "lines", "listener", "lock",
-        "log", "notify", "orphan", "outbox", "output", "pattern", "pausing", "plainfile", "processes", "requests",
-        "rows", "scheduled", "schedulefacts", "schema", "searching", "settings", "stdin", "store", "systemd", "ticklog",
-        "tickreading", "timer", "totals", "unfinished", "values", "volatile", "waiting", "wiretext",
+        "agents", "answers", "backend_process", "census", "channels", "commandline", "descriptors", "events", "explain",
+        "feeds", "following", "givenup", "history", "holding", "inflow", "jobdir", "leadership", "leftover", "lines",
+        "listener", "lock", "log", "notify", "orphan", "outbox", "output", "pattern", "pausing", "plainfile",
+        "processes", "profile_choice", "profile_files", "requests", "rows", "scheduled", "schedulefacts", "schema",
+        "searching", "settings", "stdin", "stdio", "store", "systemd", "ticklog", "tickreading", "timer", "totals",
+        "unfinished", "values", "volatile", "waiting", "wiretext",
     ),
     # 3: the jobs
     (
-        "admission", "attendance", "broker", "budget", "ending", "recovery", "removal", "runners", "scheduleview",
-        "signalling", "supervision", "ticking", "ties", "timed",
+        "admission", "attendance", "backend", "broker", "budget", "ending", "recovery", "removal", "runners",
+        "scheduleview", "signalling", "supervision", "ticking", "ties", "timed", "turns",
     ),
     # 4: one module per namespace of the protocol
     ("methods", "methods.*"),
     # 5: one client
-    ("connection",),
+    ("connection", "passage"),
     # 6: the task tree
     ("app",),
     # 7: the process
@@ -48,7 +49,7 @@ CLIENT = (
     # 4: a connection that comes back
     ("link",),
     # 5: what programs use
-    ("aio", "client", "starting", "watch"),
+    ("aio", "client", "feeding", "starting", "watch"),
     # 6: what people use
     ("cli", "cli.*", "__main__"),
 )

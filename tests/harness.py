@@ -32,8 +32,9 @@ class Failed(Exception):
     def __init__(self, error: Message) -> None:
         super().__init__(error["message"])
         self.code: int = error["code"]
-        self.kind: str = error["data"]["kind"]
-        self.data: Message = error["data"]
+        data = error.get("data")
+        self.data: Message = data if isinstance(data, dict) else {}  # a backend's own errors have what they like
+        self.kind: str = self.data.get("kind", "")
 
 
 class Wire:
@@ -42,7 +43,11 @@ class Wire:
     def __init__(self, path: str) -> None:
         self.sock = socket.socket(socket.AF_UNIX)
         self.sock.settimeout(PATIENCE)
-        self.sock.connect(path)
+        try:
+            self.sock.connect(path)
+        except OSError:
+            self.sock.close()
+            raise
         self.lines = self.sock.makefile("rb")
         self.count = 0
         self.notes: list[Message] = []
@@ -58,7 +63,7 @@ class Wire:
         self.lines.close()
         self.sock.close()
 
-    def send(self, method: str, **params: object) -> int:
+    def send(self, method: str, /, **params: object) -> int:
         self.count += 1
         self.write({"jsonrpc": "2.0", "id": self.count, "method": method, "params": params})
         return self.count
@@ -86,7 +91,7 @@ class Wire:
         result: Message = answer["result"]
         return result
 
-    def call(self, method: str, **params: object) -> Message:
+    def call(self, method: str, /, **params: object) -> Message:
         return self.answer(self.send(method, **params))
 
     def note(self, method: str = "") -> Message:
@@ -97,7 +102,7 @@ class Wire:
                 params: Message = message["params"]
                 return params
 
-    def refused(self, method: str, **params: object) -> Failed:
+    def refused(self, method: str, /, **params: object) -> Failed:
         """The error a call is answered with."""
         try:
             answer = self.call(method, **params)
@@ -176,7 +181,7 @@ class Home:
                 start_new_session=True,
             )
 
-    def start(self) -> int:
+    def start(self, *flags: str) -> int:
         """Start a broker and wait until it says that it is ready; its pid."""
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ready:
             ready.bind("")  # an abstract name of the kernel's choice
@@ -184,7 +189,7 @@ class Home:
             name: bytes = ready.getsockname()
             self.environ["NOTIFY_SOCKET"] = "@" + name[1:].decode()
             try:
-                self.process = self.spawn()
+                self.process = self.spawn(*flags)
                 said = ready.recv(100)
             finally:
                 del self.environ["NOTIFY_SOCKET"]

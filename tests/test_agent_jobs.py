@@ -67,7 +67,7 @@ def wire(own: Home) -> Wire:
         ({"kind": "agent", "argv": ["true"]}, "`agent` is missing"),
         ({"kind": "agent", "prompt": "x"}, "`agent` is missing"),
         ({"kind": "command", "agent": "codex", "prompt": "x"}, "`kind` `command` runs `argv`"),
-        ({"kind": "turn", "argv": ["true"]}, "`kind` 'turn' is not known to this broker"),
+        ({"kind": "magic", "argv": ["true"]}, "`kind` 'magic' is not known to this broker"),
         ({"agent": "Codex", "prompt": "x"}, "no agent 'Codex'; known are claude, codex, opencode; add it to [agents."),
         ({"agent": "", "prompt": "x"}, "no agent ''"),
         ({"agent": "codex", "prompt": {"base64": "eA=="}}, "prompt"),

@@ -27,6 +27,7 @@ MAY_SLEEP = {
     "bench.shim_cost memory": "measures what runs, and lets it run",
     "bench.shim_cost trickles": "the same",
     "driver eventually": "the same for what a bare driver waits for",
+    "fake_backend rest": "a backend that is slow when told so",
     "harness __exit__": "polls for processes to be gone, which nothing announces",
     "harness eventually": "the one place where tests poll: for the kernel's doing, or another process's file",
     "test_lifecycle test_an_idle_broker_does_not_wake_up": "that nothing happens shows only as time passes",

@@ -49,10 +49,23 @@ def errors(wire: Wire, *messages: bytes) -> list[int]:
 # --- what is no request ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("garbage", [b"\x00\x01\x02", b"GET / HTTP/1.1\r\n\r\n", b"\xff\xfe", b"Content-Length: 2\r\n"])
+@pytest.mark.parametrize(
+    "garbage", [b"\x00\x01\x02", b"GET / HTTP/1.1\r\n\r\n", b"\xff\xfe", b"Connection: x\r\n\r\n", b"c" * 9000]
+)
 def test_another_language_is_hung_up_on(client: Wire, other: Wire, garbage: bytes) -> None:
     client.sock.sendall(garbage)
     assert list(lines(client)) == []
+
+
+def test_a_client_may_speak_with_headers(client: Wire) -> None:
+    for text in (b'{"id":1,"method":"broker/ping"}', b'{"id":2,"method":"nope"}'):
+        client.sock.sendall(b"Content-Type: x\r\ncontent-length: %d\r\n\r\n%s" % (len(text), text))
+        head = client.lines.readline()
+        assert head.startswith(b"Content-Length: ")
+        assert client.lines.readline() == b"\r\n"
+        answer = json.loads(client.lines.read(int(head.split()[1])))
+        assert answer["id"] in (1, 2)
+    assert answer["error"]["code"] == -32601
 
 
 @pytest.mark.parametrize(

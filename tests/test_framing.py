@@ -7,7 +7,19 @@ from collections.abc import Iterable
 import pytest
 from hypothesis import given, strategies as st
 
-from jobclient.protocol.framing import MAX_MESSAGE, OVERSIZED, LineReader, Oversized, encode_line, is_line_framing
+from jobclient.protocol.framing import (
+    MAX_HEADER,
+    MAX_MESSAGE,
+    OVERSIZED,
+    FramingLost,
+    HeaderReader,
+    LineReader,
+    Oversized,
+    encode_headers,
+    encode_line,
+    is_header_framing,
+    is_line_framing,
+)
 
 LIMIT = 12
 lines = st.binary(max_size=LIMIT + 4).map(lambda line: line.replace(b"\n", b"\r"))
@@ -140,3 +152,63 @@ def test_the_first_byte_tells_the_framing() -> None:
 def test_a_line_is_the_message_and_one_newline() -> None:
     assert encode_line(b"{}") == b"{}\n"
     assert MAX_MESSAGE == 16 * 1024 * 1024
+
+
+# --- headers --------------------------------------------------------------------------------------------------------
+
+bodies = st.lists(st.binary(min_size=1, max_size=LIMIT + 4), max_size=6)
+
+
+def read_headers(chunks: Iterable[bytes], limit: int = MAX_MESSAGE) -> list[bytes | Oversized]:
+    reader = HeaderReader(limit)
+    messages = [message for chunk in chunks for message in reader.feed(chunk)]
+    return messages + reader.finish()
+
+
+@given(messages=bodies, at=cuts)
+def test_any_chunking_gives_the_same_messages_behind_headers(messages: list[bytes], at: list[int]) -> None:
+    stream = b"".join(map(encode_headers, messages))
+    kept = [message if len(message) <= LIMIT else OVERSIZED for message in messages]
+    assert read_headers(cut(stream, at), LIMIT) == kept
+
+
+@given(messages=bodies)
+def test_byte_by_byte_is_no_other_stream(messages: list[bytes]) -> None:
+    stream = b"".join(map(encode_headers, messages))
+    kept = [message if len(message) <= LIMIT else OVERSIZED for message in messages]
+    assert read_headers((stream[at : at + 1] for at in range(len(stream))), LIMIT) == kept
+
+
+def test_a_message_that_is_not_whole_is_none() -> None:
+    assert read_headers([encode_headers(b"{}"), b"Content-Length: 3\r\n\r\n{}"]) == [b"{}"]
+
+
+def test_other_headers_do_not_matter() -> None:
+    assert read_headers([b"Content-Type: x; charset=utf-8\r\nCONTENT-LENGTH:2\r\n\r\n{}"]) == [b"{}"]
+
+
+@pytest.mark.parametrize(
+    "stream",
+    [
+        b"\r\n\r\n", b"Content-Length: x\r\n\r\n", b"Content-Length: -1\r\n\r\n", b"Content-Length: 1_0\r\n\r\n",
+        b"Content-Length: 9999999999999\r\n\r\n", b"{}\r\n\r\n", b"x" * MAX_HEADER,
+    ],
+)  # fmt: skip
+def test_headers_that_cannot_be_read_lose_the_framing(stream: bytes) -> None:
+    with pytest.raises(FramingLost):
+        read_headers([stream])
+
+
+def test_a_long_message_is_not_kept_while_it_is_skipped() -> None:
+    reader = HeaderReader(100)
+    assert reader.feed(b"Content-Length: 1000000\r\n\r\n" + b"x" * 50) == [OVERSIZED]
+    for _ in range(999):
+        assert reader.feed(b"x" * 1000) == []
+        assert len(reader._buffer) == 0
+    assert reader.feed(b"x" * 950 + encode_headers(b"{}")) == [b"{}"]
+
+
+def test_no_byte_begins_both_framings() -> None:
+    assert is_header_framing(ord("C"))
+    assert is_header_framing(ord("c"))
+    assert not any(is_line_framing(byte) and is_header_framing(byte) for byte in range(256))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -270,3 +271,68 @@ def test_from_python(home: Home, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
             broker.input(job, "more")
         with pytest.raises(TypeError):
             broker.start([sys.executable], stdin="text")  # type: ignore[arg-type]
+
+
+# --- brokers come and go --------------------------------------------------------------------------------------------
+
+BLOCKED = "echo up; while [ ! -e {0} ]; do sleep 0.01; done; sha256sum"
+"""A job that reads when a file is there, and not before."""
+
+
+def digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def is_full(home: Home, job: str) -> bool:
+    """Whether the pipe a job reads from takes no more: what was sent is on its way then, in part."""
+    with os.fdopen(os.open(f"/proc/{home.connect().get(job)['pid']}/fd/0", os.O_WRONLY | os.O_NONBLOCK), "wb") as pipe:
+        poller = select.poll()
+        poller.register(pipe, select.POLLOUT)
+        return not poller.poll(0)
+
+
+def test_what_a_broker_passed_on_before_it_ended_is_not_sent_again(cli: Cli) -> None:
+    """The pipe takes 64 KiB of it; the broker ends, and the next one gets the rest, and only that."""
+    flag, data = cli.cwd / "flag", os.urandom(300_000)
+    (cli.cwd / "data").write_bytes(data)
+    job = cli.start("--stdin", "pipe", "--", "sh", "-c", BLOCKED.format(flag))
+    with (cli.cwd / "data").open("rb") as source:
+        feeding = subprocess.Popen([*JOBCTL, "input", job, "-", "--close"], env=cli.home.environ, stdin=source)
+    eventually(lambda: is_full(cli.home, job), "the pipe is full")
+    cli.ok("broker", "restart")
+    flag.touch()
+    assert feeding.wait(PATIENCE) == 0
+    cli.ok("wait", job)
+    assert digest(data) in cli.ok("output", job)
+
+
+def test_who_takes_it_back_is_told_how_much_was_written(client: Wire, shared: Home, tmp_path: Path) -> None:
+    flag = tmp_path / "flag"
+    job = begin(client, BLOCKED.format(flag))
+    sent = client.send("job/input", id=job, data="x" * 100_000)
+    eventually(lambda: is_full(shared, job), "the pipe is full")
+    client.write({"method": "$/cancelRequest", "params": {"id": sent}})
+    with pytest.raises(Failed) as cut:
+        client.answer(sent)
+    assert cut.value.kind == "request_cancelled"
+    written = cut.value.data["written"]
+    assert 4096 <= written < 100_000
+    flag.touch()
+    client.call("job/input", id=job, close=True)
+    client.ended(job)
+    assert digest(b"x" * written) in client.output(job)
+
+
+def test_a_killed_broker_leaves_the_question_open_and_says_so(cli: Cli) -> None:
+    job = cli.start("--stdin", "pipe", "--", "sleep", "1000")
+    (cli.cwd / "data").write_bytes(b"x" * 300_000)
+    with (cli.cwd / "data").open("rb") as source:
+        feeding = subprocess.Popen(
+            [*JOBCTL, "input", job, "-"], env=cli.home.environ, stdin=source, stderr=subprocess.PIPE, text=True
+        )
+    eventually(lambda: is_full(cli.home, job), "the pipe is full")
+    os.kill(cli.broker(), signal.SIGKILL)
+    _, said = feeding.communicate(timeout=PATIENCE)
+    assert feeding.returncode == 5
+    assert "0 bytes were taken, and none to all of the next 262144" in said
+    cli.ok("cancel", job)

@@ -26,6 +26,7 @@ from jobbroker.core.job import (
     SpawnFailed,
     Started,
     Stopped,
+    TurnEnded,
 )
 from jobclient.protocol.wire import LIVE, TERMINAL, Reason, Status, Stream
 from samples import snapshot
@@ -41,6 +42,7 @@ SAMPLES: dict[type[Event], Event] = {
     EndBegun: EndBegun("user"),
     Ended: Ended(3 << 8, NOW, 9_000, Stream(10, 1), Stream(20, 2)),
     Lost: Lost("its shim is gone", NOW),
+    TurnEnded: TurnEnded("failed", "backend_exit", "the backend is gone", NOW, 9_000, Stream(10, 1), Stream(20, 2)),
 }
 IGNORED, ILLEGAL, NOTED = "ignored", "illegal", "noted"
 EXPECTED: dict[tuple[str, type[Event]], str] = {
@@ -53,6 +55,7 @@ EXPECTED: dict[tuple[str, type[Event]], str] = {
     ("queued", EndBegun): NOTED,
     ("queued", Ended): ILLEGAL,
     ("queued", Lost): "failed",
+    ("queued", TurnEnded): "failed",
     ("running", Started): IGNORED,
     ("running", SpawnFailed): ILLEGAL,
     ("running", NeverRan): ILLEGAL,
@@ -62,6 +65,7 @@ EXPECTED: dict[tuple[str, type[Event]], str] = {
     ("running", EndBegun): NOTED,
     ("running", Ended): "failed",
     ("running", Lost): "failed",
+    ("running", TurnEnded): "failed",
     ("stopped", Started): IGNORED,
     ("stopped", SpawnFailed): ILLEGAL,
     ("stopped", NeverRan): ILLEGAL,
@@ -71,6 +75,7 @@ EXPECTED: dict[tuple[str, type[Event]], str] = {
     ("stopped", EndBegun): NOTED,
     ("stopped", Ended): "failed",
     ("stopped", Lost): "failed",
+    ("stopped", TurnEnded): ILLEGAL,
 }  # fmt: skip
 
 

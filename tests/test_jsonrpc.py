@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from jobclient.protocol.errors import InvalidRequest, ParseError
-from jobclient.protocol.jsonrpc import Batch, Json, Malformed, Notification, Request, Stray, decode
+from jobclient.protocol.jsonrpc import Batch, Json, Malformed, Notification, Request, Response, decode
 from strategies import DEEP, json_values
 
 members = st.sampled_from(["jsonrpc", "id", "method", "params", "result", "error", "extra"])
@@ -77,8 +77,8 @@ def test_an_object_that_is_no_call_is_refused(message: bytes) -> None:
 @pytest.mark.parametrize(
     "message", [b'{"id":1,"result":null}', b'{"id":1,"error":{"code":1}}', b'{"result":1}', b'{"error":null}']
 )
-def test_a_response_nobody_asked_for_is_ignored(message: bytes) -> None:
-    assert decode(message) == Stray()
+def test_a_response_is_passed_on_as_it_came(message: bytes) -> None:
+    assert decode(message) == Response(message)
 
 
 @pytest.mark.parametrize("params", [b"{}", b"[]", b"null", b'"text"', b"3.0", b'{"a": [1, 2]}'])
@@ -173,7 +173,7 @@ def test_decode_takes_anything_like_json(message: str) -> None:
 @given(json_values)
 def test_decode_takes_any_json(value: Json) -> None:
     found = decode(json.dumps(value).encode())
-    assert isinstance(found, Batch | Request | Notification | Malformed | Stray)
+    assert isinstance(found, Batch | Request | Notification | Malformed | Response)
 
 
 @given(st.dictionaries(members, json_values))

@@ -15,7 +15,7 @@ from jobclient.protocol.jsonrpc import (
     Malformed,
     Notification,
     Request,
-    Stray,
+    Response,
     decode,
     encode_batch,
     encode_error,
@@ -35,7 +35,7 @@ def test_calls_keep_their_order_and_kind() -> None:
         Request(b"0", "a", b"{}"),
         Notification("b", b"[1]"),
         Request(b'"x"', "c", b"{}"),
-        Stray(),
+        Response(b'{"result":1}'),
     )
 
 

@@ -59,6 +59,7 @@ maxRunning = 3
 maxOutput = "2G"
 maxTotalOutput = "1.5G"
 timeout = "1h30m"
+turnTimeout = "45m"
 grace = 0.5
 keepJobs = 0
 keepFor = "7d"
@@ -75,6 +76,7 @@ def test_every_key() -> None:
         max_output=2048 * MIB,
         max_total_output=1536 * MIB,
         timeout_ms=90 * MINUTE,
+        turn_timeout_ms=45 * MINUTE,
         grace_ms=500,
         keep_jobs=0,
         keep_for_ms=7 * 24 * 60 * MINUTE,
@@ -88,7 +90,7 @@ def test_every_key() -> None:
 
 def test_every_field_has_a_key_and_every_key_a_variable() -> None:
     fields = {limit.field for limit in LIMITS.values()}
-    assert fields | {"agents", "origins", "warnings"} == set(Settings.__struct_fields__)
+    assert fields | {"agents", "backend", "origins", "warnings"} == set(Settings.__struct_fields__)
     for key, (_, variable, _) in LIMITS.items():
         assert key in EVERY_KEY
         words = variable.removeprefix("JOBBROKER_").split("_")
@@ -299,4 +301,5 @@ def test_units() -> None:
     assert {key: limit.unit for key, limit in LIMITS.items() if limit.unit} == {
         "maxOutput": "bytes", "maxTotalOutput": "bytes", "maxLogSize": "bytes",
         "timeout": "ms", "grace": "ms", "keepFor": "ms", "keepTimedLog": "ms", "idleExit": "ms",
+        "timeout": "ms", "turnTimeout": "ms", "grace": "ms", "keepFor": "ms", "idleExit": "ms",
     }  # fmt: skip

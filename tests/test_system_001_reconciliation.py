@@ -259,7 +259,7 @@ class Ahead(Wire):
         """Run it again, with the answer of what was sent."""
         return self.first()
 
-    def call(self, method: str, **params: object) -> Message:
+    def call(self, method: str, /, **params: object) -> Message:
         if not hasattr(self, "early"):
             return super().call(method, **params)
         if self.early is None:

@@ -11,8 +11,8 @@ from jobclient.protocol.wire import Job, Origin, Result, Stream
 
 QUEUED = (
     '{"id":"k3x9qz","number":12,"kind":"command","status":"queued","argv":["make","-j8"],"cwd":"/src",'
-    '"createdAt":"2030-01-02T03:04:05.678Z","name":null,"labels":{},"agent":null,"prompt":null,"origin":null,'
-    '"reason":null,"exitCode":null,'
+    '"createdAt":"2030-01-02T03:04:05.678Z","name":null,"labels":{},"agent":null,"prompt":null,'
+    '"method":null,"params":null,"origin":null,"reason":null,"exitCode":null,'
     '"signal":null,"error":null,"pid":null,"pgid":null,"startedAt":null,"stoppedAt":null,"completedAt":null,'
     '"durationMs":null,"timeoutMs":0,"idleTimeoutMs":0,"graceMs":0,"cancelRequested":false,"merged":false,'
     '"stdin":"null","stdinFile":null,"persist":true,'
@@ -21,8 +21,8 @@ QUEUED = (
 ENDED = (
     '{"id":"k3x9qz","number":12,"kind":"command","status":"failed","argv":["cc",{"base64":"/w=="}],'
     '"cwd":{"base64":"L/8="},"createdAt":"2030-01-02T03:04:05.678Z","name":"build","labels":{"by":"me"},'
-    '"agent":"codex","prompt":"fix it","origin":{"pid":7,"client":"jobctl"},"reason":"signal",'
-    '"exitCode":null,"signal":"SIGKILL",'
+    '"agent":"codex","prompt":"fix it","method":"m","params":{"a":[1]},"origin":{"pid":7,"client":"jobctl"},'
+    '"reason":"signal","exitCode":null,"signal":"SIGKILL",'
     '"error":"killed by SIGKILL","pid":100,"pgid":100,"startedAt":"2030-01-02T03:04:06.000Z","stoppedAt":null,'
     '"completedAt":"2030-01-02T03:04:07.000Z","durationMs":1000,"timeoutMs":5,"idleTimeoutMs":6,"graceMs":7,'
     '"cancelRequested":true,"merged":true,"stdin":"file","stdinFile":"/in","persist":true,"stdout":{"size":3,"dropped":1,"closed":true},'
@@ -53,6 +53,8 @@ def ended() -> Job:
         labels={"by": "me"},
         agent="codex",
         prompt="fix it",
+        method="m",
+        params={"a": [1]},
         stdin="file",
         stdin_file="/in",
         origin=Origin(7, "jobctl"),
@@ -98,6 +100,10 @@ LEFT = (
     '{"stdout":"o","stderr":"e","exitCode":0,"durationMs":3,"truncated":false,"encoding":"utf-8",'
     '"agent":"codex","message":"o"}'
 )
+BACKEND = (
+    '{"profile":"codex","command":["codex"],"state":"up","pid":7,"starts":1,"clients":2,"pending":3,"turns":4,"asking":5,'
+    '"dropped":6,"silentMs":7,"lastExit":{"reason":"r","exitCode":1,"signal":null,"stderrTail":"e"}}'
+)
 MATCH = '{"stream":"stderr","line":"up","encoding":"utf-8","start":"3","next":"6"}'
 TICK = (
     '{"schedule":"nightly","batchId":"timed-jobs-1-2","trigger":"interval","decision":"skipped_busy","runnerCount":2,'
@@ -123,6 +129,10 @@ GOLDEN: list[tuple[type[Result], str]] = [
     (wire.ResultResult, f'{{"job":{QUEUED},"result":{LEFT}}}'),
     (wire.JobList, '{"jobs":[],"next":null}'),
     (wire.JobList, f'{{"jobs":[{QUEUED},{ENDED}],"next":"12"}}'),
+    (wire.BackendStatus, '{"backend":null}'),
+    (wire.BackendStatus, f'{{"backend":{BACKEND}}}'),
+    (wire.BackendResult, '{"result":[1]}'),
+    (wire.BackendProfiles, '{"profiles":[{"name":"x","path":"/x","inUse":true,"error":null,"text":"t"}]}'),
     (wire.Waited, f'{{"jobs":[{ENDED}],"stopped":[],"timedOut":false,"match":null}}'),
     (wire.OutputMatch, MATCH),
     (wire.Output, '{"data":"aGk=","encoding":"base64","start":"0","next":"2","dropped":0,"eof":true}'),

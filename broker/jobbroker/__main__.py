@@ -15,11 +15,14 @@ from jobclient.version import __version__
 
 USAGE, FAULT, HELD, CONFIGURATION = 2, 70, 75, 78
 
-_HELP = """usage: jobbrokerd [--instance NAME] [--stderr | --show-settings]
+_HELP = """usage: jobbrokerd [--instance NAME] [--backend PROFILE] [--stderr | --show-settings]
 
 Become the broker of an instance, in the foreground. `jobctl` starts one by itself when it needs it.
 
   --instance NAME  which broker to be; a-z, 0-9 and -, at most 32; default: default
+  --backend PROFILE
+                   front a backend: codex, mcp, lsp, generic, or a profile of your own; the instance keeps it until it
+                   is told another one, or `none`
   --stderr         log to stderr instead of the instance's broker.log
   --show-settings  print the settings it would have as JSON, and end
   --version        say the version and end
@@ -55,7 +58,7 @@ def main(argv: list[str] | None = None) -> int:
         return HELD
     except (paths.PathError, OSError) as exc:
         return _refuse(exc)
-    return _run(instance, lock, to_stderr=asked.to_stderr)
+    return _run(asked, lock)
 
 
 def _open_standard_streams() -> None:
@@ -74,6 +77,7 @@ class _Asked:
 
     def __init__(self) -> None:
         self.instance = "default"
+        self.backend = ""  # a profile, `none`, or nothing
         self.to_stderr = self.show_settings = False
         self.said = ""  # all there is to do
 
@@ -82,6 +86,7 @@ def _parse(words: list[str]) -> _Asked:
     asked = _Asked()
     rest = iter(words)
     for word in rest:
+        name, _, value = word.partition("=")
         if word in ("--version", "--help", "-h"):
             asked.said = _HELP if word != "--version" else f"jobbrokerd {__version__}"
             break
@@ -89,9 +94,13 @@ def _parse(words: list[str]) -> _Asked:
             asked.to_stderr = True
         elif word == "--show-settings":
             asked.show_settings = True
-        elif word == "--instance" or word.startswith("--instance="):
-            asked.instance = word.partition("=")[2] or next(rest, "")
+        elif name == "--instance":
+            asked.instance = value or next(rest, "")
             _check_instance(asked.instance)
+        elif name == "--backend":
+            asked.backend = value or next(rest, "")
+            if not asked.backend:
+                raise Usage("--backend needs a profile")
         else:
             raise Usage(f"unknown argument {word!r}")
     return asked
@@ -113,37 +122,39 @@ def _check_instance(name: str) -> None:
         raise Usage(str(exc)) from exc
 
 
-def _run(instance: str, lock: InstanceLock, *, to_stderr: bool) -> int:
+def _run(asked: _Asked, lock: InstanceLock) -> int:
     from pathlib import Path  # only now: we are the broker
 
     import trio
 
-    from jobbroker import app, descriptors, log
+    from jobbroker import app, descriptors, log, profile_choice
+    from jobbroker.profile_files import ProfileError
     from jobbroker.requests import surroundings
     from jobbroker.settings import SettingsError, load
     from jobbroker.store import DamagedStore, NewerStore
     from jobclient.protocol.errors import StoreUnavailable
 
+    instance = asked.instance
     around = surroundings()
     os.umask(0o077)
     os.chdir("/")
     try:
         settings = load(Path(paths.config_path()), instance, os.environ, os.cpu_count() or 1)
-        if not to_stderr:
+        profile = profile_choice.choose(asked.backend, instance, settings)
+        if not asked.to_stderr:
             log.write_to_file(paths.log_path(instance), settings.max_log_size)
         log.start()
         settings = descriptors.fit(settings, descriptors.raise_limit())
-    except (SettingsError, paths.PathError, OSError) as exc:
+    except (SettingsError, ProfileError, paths.PathError, OSError) as exc:
         return _refuse(exc)
     try:
-        trio.run(app.run, app.Setup(instance, settings, lock, around))
+        return trio.run(app.run, app.Setup(instance, settings, lock, around, profile))
     except Exception as exc:  # noqa: BLE001  # nothing is above us, and all of it is written down
         found = _first(exc)
         if isinstance(found, (NewerStore, DamagedStore, StoreUnavailable, paths.PathError)):
             return _refuse(found)
         log.fault(exc)
         return FAULT
-    return 0
 
 
 def _refuse(why: BaseException) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Generator
+from collections.abc import Awaitable, Generator, Mapping
 from contextlib import contextmanager
 
 from jobbroker.descriptors import SHORTAGES
@@ -45,11 +45,18 @@ def encode_answer(identity: bytes, result: object) -> bytes:
 class Waiting:
     """A request whose answer is still to come; counted among the unfinished ones until its answer is on its way."""
 
-    __slots__ = ("_outcome", "_unfinished", "entry")
+    __slots__ = ("_outcome", "_so_far", "_unfinished", "entry")
 
-    def __init__(self, unfinished: Unfinished, identity: bytes, outcome: Awaitable[object]) -> None:
+    def __init__(
+        self,
+        unfinished: Unfinished,
+        identity: bytes,
+        outcome: Awaitable[object],
+        so_far: Mapping[str, object] | None = None,
+    ) -> None:
         self._unfinished = unfinished
         self._outcome = outcome
+        self._so_far = so_far
         self.entry = unfinished.enter(identity)
 
     async def answer(self) -> bytes:
@@ -58,7 +65,9 @@ class Waiting:
         try:
             with self.entry.scope, translated("a request"):
                 return encode_answer(identity, await self._outcome)
-            return jsonrpc.encode_error(identity, self._unfinished.why_cancelled())
+            error = self._unfinished.why_cancelled()
+            error.data.update(self._so_far or {})
+            return jsonrpc.encode_error(identity, error)
         except errors.RemoteError as exc:
             return jsonrpc.encode_error(identity, exc)
 

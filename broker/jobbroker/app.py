@@ -5,6 +5,7 @@ run
  +- broker         admissions, and what must outlive a client
  |   +- supervision    one task a live shim; one a job without a channel       ends by hanging up: jobs run on
  +- timed          the one timer of all schedules; one task a runner at work     its ticks are cut: their jobs run on
+ +- backend        its process, its stdio, its deadlines                         asked to end, with patience
  +- notify         pokes of adopted shims
  +- listener       accepts; one task a connection                              ends first, with a deadline
  +- signals, idle  lead to the end
@@ -25,12 +26,16 @@ import trio
 from msgspec import Struct
 
 from jobbroker import recovery, systemd
+from jobbroker.backend import Backend
 from jobbroker.broker import About, Broker, Leaving
 from jobbroker.clock import mono_ms, wall_ms
 from jobbroker.connection import Connection
 from jobbroker.core.job import timestamp
+from jobbroker.core.profile import Profile
+from jobbroker.core.routing.effects import Exit
 from jobbroker.core.table import Table
 from jobbroker.jobdir import JobDirectories
+from jobbroker.leftover import end_leftover
 from jobbroker.listener import Listener, Peer
 from jobbroker.lock import InstanceLock
 from jobbroker.notify import NotifySocket
@@ -50,6 +55,9 @@ from jobclient.version import __version__
 FLUSH_SECONDS = 1.0
 """How long a client may take to read the notice that the broker ends."""
 
+BACKEND_DIED = 1
+"""The exit status of a broker whose backend has ended by itself."""
+
 log = logging.getLogger("jobbroker.app")
 
 
@@ -60,10 +68,11 @@ class Setup(Struct, frozen=True):
     settings: Settings
     lock: InstanceLock
     around: Surroundings
+    profile: Profile | None
 
 
-async def run(setup: Setup) -> None:
-    """Be the broker of an instance until something leads to its end.
+async def run(setup: Setup) -> int:
+    """Be the broker of an instance until something leads to its end; the exit status that end has.
 
     Raises:
         PathError, StoreUnavailable, NewerStore: a place or the store cannot be used; in groups, as everything comes
@@ -80,9 +89,11 @@ async def run(setup: Setup) -> None:
                 trouble = _tell(trouble, *await recovery.rebuild(store, jobs))
             with _named(paths.notify_path(instance)):
                 notify = NotifySocket(paths.notify_path(instance))
-            with closing(notify):
-                await _serve(setup, _make_broker(setup, store, jobs, trouble), notify)
+            broker = _make_broker(setup, store, jobs, trouble)
+            with closing(notify), closing(JobDirectories(paths.instance_dir(instance))) as places:
+                await _serve(setup, broker, notify, places)
             nursery.cancel_scope.cancel()
+        return BACKEND_DIED if broker.leaving is not None and broker.leaving.exit is not None else 0
     finally:
         await store.close()
         jobs.close()
@@ -141,10 +152,14 @@ def _make_timed(broker: Broker) -> Timed:
     return Timed(facts, ticking, log_file, here.controller, broker.stir)
 
 
-async def _serve(setup: Setup, broker: Broker, notify: NotifySocket) -> None:
+async def _serve(setup: Setup, broker: Broker, notify: NotifySocket, places: JobDirectories) -> None:
     """From the adoption of what is there, to the last client's goodbye."""
     async with trio.open_nursery() as nursery:
         await nursery.start(broker.run)
+        nursery.start_soon(end_leftover, places)
+        if setup.profile is not None:
+            broker.backend = broker.turns.backend = _make_backend(setup, setup.profile, broker, places)
+            await nursery.start(broker.backend.run)
         await nursery.start(_watch_signals, broker)
         broker.supervision.hear_pokes = notify.hear
         nursery.start_soon(notify.run, broker.supervision.poked)  # before any record is read: no news is missed
@@ -162,6 +177,20 @@ async def _serve(setup: Setup, broker: Broker, notify: NotifySocket) -> None:
             await broker.left.wait()
             await _leave(broker, listener, connections)
         nursery.cancel_scope.cancel()
+
+
+def _make_backend(setup: Setup, profile: Profile, broker: Broker, places: JobDirectories) -> Backend:
+    def died(how: Exit) -> None:
+        broker.leave(Leaving("backend_exit", exit=how))
+
+    return Backend(
+        profile,
+        directories=places,
+        channels=broker.supervision.channels,
+        around=setup.around,
+        turn_news=broker.turns.hear,
+        died=died,
+    )
 
 
 @contextmanager
@@ -244,14 +273,28 @@ async def _leave(broker: Broker, listener: Listener, connections: set[Connection
     await broker.timed.stop()
     if how.cancel_jobs:
         await _cancel_jobs(broker, how)
+    lost = [snapshot.job.id for snapshot in broker.table.all_live() if snapshot.job.kind == "turn"]
+    if broker.backend is not None:
+        broker.backend.fail_all()
+        with trio.move_on_after(FLUSH_SECONDS):
+            await broker.turns.settled()
     await broker.timed.close()
     await _write_all(broker)
-    notice = wire.BrokerShuttingDown(reason=how.reason, grace_ms=int(FLUSH_SECONDS * 1000))
+    notice = wire.BrokerShuttingDown(
+        reason=how.reason,
+        grace_ms=int(FLUSH_SECONDS * 1000),
+        exit_code=how.exit.code if how.exit is not None else None,
+        signal=how.exit.signal if how.exit is not None else None,
+        lost_jobs=lost,
+        stderr_tail=how.exit.stderr_tail if how.exit is not None else "",
+    )
     message = jsonrpc.encode_notification("notifications/broker/shuttingDown", notice)
     with trio.move_on_after(FLUSH_SECONDS):
         async with trio.open_nursery() as nursery:
             for connection in connections:
                 nursery.start_soon(connection.say_goodbye, message)
+    if broker.backend is not None:
+        await broker.backend.stop()
 
 
 async def _write_all(broker: Broker) -> None:

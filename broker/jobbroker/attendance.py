@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from functools import cached_property
 
 import trio
 
 from jobbroker.core import record
+from jobbroker.identity import is_dead, read_stat
 from jobbroker.orphan import Orphan
 from jobbroker.pausing import Root
 from jobbroker.processes import Shim
@@ -24,6 +26,7 @@ class Attendance:
         killed: how many of its processes ended by SIGKILL alone.
         claim: what its record says of the shim that claimed it (A).
         started: what its record says of its process (S).
+        turn: how to tell the backend that a turn is to end; None for what is no turn, or waits for a slot.
         asked: the reason and the grace of the end that was asked for; kept, since whoever was told may be killed.
     """
 
@@ -40,6 +43,7 @@ class Attendance:
         self.heard = 0  # lines of the record that were reported
         self.handovers = 0
         self.asked: tuple[Reason, int] | None = None
+        self.turn: Callable[[Reason, int], None] | None = None
         self.delivered = False  # to whoever has the job now
         self.retrying = False
 
@@ -55,7 +59,7 @@ class Attendance:
 
     @cached_property
     def turned(self) -> trio.Event:
-        """Set, and replaced, whenever the job was stopped or goes on."""
+        """Set, and replaced, whenever the job was stopped or goes on, or its end was asked for or began."""
         return trio.Event()
 
     @cached_property
@@ -71,15 +75,34 @@ class Attendance:
     @property
     def root(self) -> Root | None:
         """Where the job's processes are to be found; None while it has none."""
-        if self.started is None or self.claim is None:
+        process = self.process
+        if process is None or (self.orphan is None and self.claim is None):
             return None
-        line = self.claim if self.orphan is None else self.started
-        return Root(line.number(0), line.number(1), belongs=self.orphan is not None)
+        top = self.claim.number(0) if self.orphan is None and self.claim is not None else process[0]
+        return Root(top, *process)
+
+    @property
+    def process(self) -> tuple[int, int] | None:
+        """The job's own process, by pid and start time; None before there is one."""
+        if self.started is not None:
+            return self.started.number(0), self.started.number(1)
+        return None if self.orphan is None else (self.orphan.pid, self.orphan.started)
+
+    def see(self) -> bool | None:
+        """Whether its process stands still, by /proc; None if it is gone. Its limits wait, where we hold them."""
+        process = self.process
+        stat = None if process is None else read_stat(process[0])
+        if process is None or stat is None or is_dead(stat) or int(stat[19]) != process[1]:
+            return None
+        stopped = stat[0] == b"T"
+        if self.orphan is not None:
+            self.orphan.turned(stopped=stopped)
+        return stopped
 
     @property
     def watched(self) -> bool:
-        """Whether somebody has the job: a shim, or we for want of one."""
-        return self.shim is not None or self._scope is not None
+        """Whether somebody has the job: a shim, the backend, or we for want of one."""
+        return self.shim is not None or self._scope is not None or self.turn is not None
 
     def watch(self, handle: int | None) -> tuple[int | None, trio.CancelScope]:
         """Begin to be watched through a pidfd; what the task that does it needs to know."""

@@ -15,11 +15,13 @@ import trio
 from msgspec import Struct
 
 from jobbroker.admission import Admission, Admissions
+from jobbroker.backend import Backend
 from jobbroker.budget import Budget
 from jobbroker.core import job as life, reference
 from jobbroker.core.changes import Changes
 from jobbroker.core.job import Snapshot, is_terminal
 from jobbroker.core.record import DamagedRecord
+from jobbroker.core.routing.effects import Exit
 from jobbroker.core.table import Table
 from jobbroker.core.usage import Usage
 from jobbroker.ending import Endings
@@ -39,6 +41,7 @@ from jobbroker.supervision import Supervision
 from jobbroker.ties import Ties
 from jobbroker.timed import Timed
 from jobbroker.totals import Totals
+from jobbroker.turns import TurnJobs
 from jobbroker.volatile import VolatileOutputs
 from jobbroker.waiting import WaitingRoom
 from jobclient.protocol import errors, wire
@@ -62,11 +65,16 @@ class About(Struct, frozen=True):
 
 
 class Leaving(Struct, frozen=True):
-    """Why and how the broker ends."""
+    """Why and how the broker ends.
+
+    Attributes:
+        exit: of the backend, if that is why.
+    """
 
     reason: str
     cancel_jobs: bool = False
     grace_ms: int | None = None
+    exit: Exit | None = None
 
 
 class Broker:
@@ -83,6 +91,8 @@ class Broker:
         connections: clients connected.
         active: set, and replaced, whenever something happens that an idle broker would not see.
         timed: schedules, and their ticks.
+        turns: the jobs that run on the backend.
+        backend: the process all clients share, None if this instance fronts none.
         usage: how much disk all output takes.
         overfull: set when more may be kept than the settings want: ended jobs, or their output.
     """
@@ -125,6 +135,8 @@ class Broker:
         self.connections = 0
         self.active = trio.Event()
         self.overfull = trio.Event()
+        self.backend: Backend | None = None
+        self.turns = TurnJobs(jobs, store, self.apply, self.supervision.get)
         self.troubles: list[str] = []
         self._ends = 0
         self._reconciled = False
@@ -137,6 +149,7 @@ class Broker:
             await self._nursery.start(self.supervision.run)
             await self._nursery.start(self.following.run)
             await self._nursery.start(self.events.feeds.run)
+            self._nursery.start_soon(self.turns.run)
             task_status.started()
             await self.admissions.run(self._accept, self.start_due)
 
@@ -175,9 +188,13 @@ class Broker:
         """
         if self.leaving is not None:
             raise errors.ShuttingDown("the broker is shutting down; ask again, the next one will take the job")
+        if params.kind == "turn" or params.method is not None:
+            params = self.turns.completed(params, self.admissions.has_key)
         found, created = self.admissions.admit(params, origin, tick)
-        if created and params.on_disconnect == "cancel" and isinstance(found, Admission):
-            self._ties.tie(found.snapshot.job.id, owner)
+        if created and isinstance(found, Admission):
+            self.turns.admitted(found.snapshot.job)
+            if params.on_disconnect == "cancel":
+                self._ties.tie(found.snapshot.job.id, owner)
         return found, created
 
     def _accept(self, snapshot: Snapshot) -> None:
@@ -209,7 +226,8 @@ class Broker:
         if self.held:
             return
         for snapshot in self.table.next_to_start(self.settings.max_running):
-            self.supervision.start(snapshot.job.id)
+            if not self.turns.start(snapshot):
+                self.supervision.start(snapshot.job.id)
 
     def _requeue(self, name: str) -> None:
         snapshot = self.table.get(name)
@@ -262,6 +280,7 @@ class Broker:
         if is_terminal(snapshot.job):
             self.table.release(snapshot)
             self._ties.untie(name)
+            self.turns.forget(snapshot.job)
             self.supervision.leave(name)
             self.volatile.end(name)
             self.following.end(name)
@@ -272,7 +291,7 @@ class Broker:
             attendance = self.supervision.get(name)
             if attendance is not None:
                 attendance.begun.set()
-        elif isinstance(event, life.Stopped | life.Continued):
+        elif isinstance(event, life.Stopped | life.Continued | life.EndAsked | life.EndBegun):
             attendance = self.supervision.get(name)
             if attendance is not None:
                 attendance.turned.set()

@@ -1,4 +1,4 @@
-"""What a job runs: the words of `argv` as they came, or those that an agent's template and a prompt make."""
+"""What a job runs: words as they came, those of an agent's template and a prompt, or a method of the backend."""
 
 from __future__ import annotations
 
@@ -42,6 +42,8 @@ def command_line(params: StartParams, settings: Settings) -> CommandLine:
         InvalidParams: it asks for nothing, for too much, or for an agent nobody knows.
     """
     _check_kind(params)
+    if params.method is not None:
+        return CommandLine("turn", [], settings.turn_timeout_ms)
     if params.agent is None:
         if not params.argv:
             raise InvalidParams("`argv` is empty: name the program to run" if params.argv is not None else _NOTHING)
@@ -57,13 +59,19 @@ def command_line(params: StartParams, settings: Settings) -> CommandLine:
     return CommandLine("agent", list(words), template.timeout_ms, template.result, remedy)
 
 
-_NOTHING = "`argv` is missing: name the program to run, or give `agent` and `prompt`"
+_NOTHING = "`argv` is missing: name the program to run, or give `agent` and `prompt`, or `method`"
+_PROCESS = ("argv", "agent", "prompt", "env", "umask", "rlimits", "merged", "persist", "stdin")
 
 
 def _check_kind(params: StartParams) -> None:
+    if params.kind == "turn" or params.method is not None:
+        _check_turn(params)
+        return
+    if params.params is not None:
+        raise InvalidParams("`params` belongs to `method`, which is missing")
     kind = params.kind or ("command" if params.agent is None else "agent")
     if kind not in ("command", "agent"):
-        raise InvalidParams(f"`kind` {kind!r} is not known to this broker; it runs `command` and `agent`")
+        raise InvalidParams(f"`kind` {kind!r} is not known to this broker; it runs `command`, `agent` and `turn`")
     if kind == "agent" and params.agent is None:
         raise InvalidParams("`agent` is missing, which `kind` `agent` needs; say in `prompt` what it is to do")
     if params.agent is None:
@@ -73,6 +81,16 @@ def _check_kind(params: StartParams) -> None:
         raise InvalidParams("`kind` `command` runs `argv`; leave it out to run an agent")
     elif params.argv is not None:
         raise InvalidParams("give either `argv` or `agent` and `prompt`; the words of an agent come from the settings")
+
+
+def _check_turn(params: StartParams) -> None:
+    if not params.method:
+        raise InvalidParams("`method` is missing: a turn is a request to the backend")
+    if params.kind not in (None, "turn"):
+        raise InvalidParams(f"`method` makes a turn, not a job of `kind` {params.kind!r}")
+    for member in _PROCESS:
+        if getattr(params, member) is not None:
+            raise InvalidParams(f"`{member}` is for what runs as a process of its own; a turn runs on the backend")
 
 
 def _template(name: str, known: Mapping[str, Template]) -> Template:

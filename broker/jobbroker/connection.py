@@ -19,9 +19,20 @@ from jobbroker.listener import Peer
 from jobbroker.methods import METHODS
 from jobbroker.methods.call import Call, Outcome, Pending
 from jobbroker.outbox import TOO_MUCH, Outbox
+from jobbroker.passage import Passage
 from jobbroker.unfinished import Unfinished
 from jobclient.protocol import errors, jsonrpc, wire
-from jobclient.protocol.framing import MAX_MESSAGE, LineReader, Oversized, encode_line, is_line_framing
+from jobclient.protocol.framing import (
+    MAX_MESSAGE,
+    FramingLost,
+    HeaderReader,
+    LineReader,
+    Oversized,
+    encode_headers,
+    encode_line,
+    is_header_framing,
+    is_line_framing,
+)
 
 READ = 64 * 1024
 MAX_UNFINISHED = 4096
@@ -46,11 +57,13 @@ class Connection:
         self.name = peer.command
         self.methods: tuple[str, ...] = tuple(METHODS)
         self._socket = sock
-        self._reader = LineReader()
+        self._reader: LineReader | HeaderReader = LineReader()
+        self._frame = encode_line
         self._outbox = Outbox(sock)
         self._unfinished = Unfinished()
         self._slice_end = 0.0
         self._holding = Holding(self._outbox.post)
+        self._passage = None if broker.backend is None else Passage(broker.backend, self._deliver, self._introduce)
         self._nursery: trio.Nursery
 
     async def run(self) -> None:
@@ -62,6 +75,8 @@ class Connection:
                 await self._finish()
                 self._nursery.cancel_scope.cancel()
         finally:
+            if self._passage is not None:
+                self._passage.close()
             self.broker.events.unsubscribe(self)
             self.broker.disconnected(self)
             trio.lowlevel.notify_closing(self._socket)
@@ -69,7 +84,7 @@ class Connection:
 
     def notify(self, job: str, message: bytes) -> None:
         """Send a notification; one of a job whose start is not answered yet waits for that answer (editors.md S16)."""
-        self._holding.notify(job, encode_line(message))
+        self._holding.notify(job, self._frame(message))
         if self._holding.size > TOO_MUCH:
             self._outbox.break_off()
 
@@ -84,7 +99,7 @@ class Connection:
         """The broker ends: refuse what is unfinished, say so, and wait until the client has got all of it."""
         self._unfinished.refuse()
         await self._unfinished.none_left()
-        self._outbox.post(encode_line(notice))
+        self._outbox.post(self._frame(notice))
         await self._outbox.flushed()
 
     def end(self) -> None:
@@ -99,13 +114,28 @@ class Connection:
     async def _read(self) -> None:
         first = True
         while chunk := await self._receive():
-            if first and not is_line_framing(chunk[0]):
-                log.warning("closed, not json lines: peer=%s first=%r", self.peer.pid, chunk[:16])
+            if first and not self._choose_framing(chunk):
                 return
             first = False
-            await self._take(self._reader.feed(chunk))
+            try:
+                messages = self._reader.feed(chunk)
+            except FramingLost as exc:
+                log.warning("closed, %s: peer=%s", exc, self.peer.pid)
+                return
+            await self._take(messages)
             await self._outbox.room()
+            if self._passage is not None:
+                await self._passage.room()
         await self._take(self._reader.finish())
+
+    def _choose_framing(self, chunk: bytes) -> bool:
+        """The first byte tells which framing the client speaks, in which it is answered; False if it is none."""
+        if is_header_framing(chunk[0]):
+            self._reader, self._frame = HeaderReader(), encode_headers
+        elif not is_line_framing(chunk[0]):
+            log.warning("closed, no framing we know: peer=%s first=%r", self.peer.pid, chunk[:16])
+            return False
+        return True
 
     async def _receive(self) -> bytes:
         while not self._outbox.broken:
@@ -120,7 +150,8 @@ class Connection:
 
     async def _finish(self) -> None:
         """The client says no more. Who only closed the sending half still gets the answers."""
-        if not self._unfinished or self._outbox.broken:
+        behind = self._passage.under_way if self._passage is not None else 0
+        if (not self._unfinished and not behind) or self._outbox.broken:
             await self._outbox.flushed()
             return
         with select.epoll() as gone:
@@ -133,6 +164,8 @@ class Connection:
 
                 nursery.start_soon(stop_when_gone)
                 await self._unfinished.none_left()
+                if self._passage is not None:
+                    await self._passage.none_left()
                 await self._outbox.flushed()
                 nursery.cancel_scope.cancel()
 
@@ -167,7 +200,17 @@ class Connection:
 
     # --- answering --------------------------------------------------------------------------------------------------
 
+    def _introduce(self, name: str) -> None:
+        self.name = name
+
+    def _deliver(self, message: bytes, lossy: bool) -> None:
+        """What the backend has for this client; what may be lost, is, rather than that the client is."""
+        if not (lossy and self._outbox.crowded):
+            self._outbox.post(self._frame(message))
+
     def _take_call(self, call: jsonrpc.Call) -> None:
+        if self._passage is not None and self._passage.take(call):
+            return
         context = Call(self)
         outcome = self._begin(call, context)
         if isinstance(outcome, bytes):
@@ -217,7 +260,7 @@ class Connection:
         match call:
             case jsonrpc.Malformed(identity, error):
                 return jsonrpc.encode_error(identity, error)
-            case jsonrpc.Stray():
+            case jsonrpc.Response():
                 return b""
             case jsonrpc.Notification(method, params):
                 self._take_notification(method, params, b"null")
@@ -231,7 +274,7 @@ class Connection:
                 except errors.RemoteError as exc:
                     return jsonrpc.encode_error(identity, exc)
                 if isinstance(outcome, Pending):
-                    return Waiting(self._unfinished, identity, outcome.rest)
+                    return Waiting(self._unfinished, identity, outcome.rest, outcome.so_far)
                 return encode_answer(identity, outcome)
 
     def _call(self, name: str, params: bytes, context: Call) -> Outcome:
@@ -246,7 +289,7 @@ class Connection:
 
     def _answer(self, answer: bytes, context: Call | None = None) -> None:
         if answer:
-            self._outbox.post(encode_line(answer))
+            self._outbox.post(self._frame(answer))
         for job in context.held if context is not None else ():
             self._holding.release(job)
 
@@ -264,3 +307,5 @@ class Connection:
             except errors.InvalidParams:
                 return
             self._unfinished.cancel(given if given != b"null" else identity)
+            if self._passage is not None and given != b"null":
+                self._passage.cancel(given)

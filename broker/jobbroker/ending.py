@@ -41,7 +41,7 @@ class Endings:
         attendance = self._supervision.get(job.id)
         if attendance is None or is_terminal(job):
             return None
-        if job.status == "queued" and self._withdraw(job.id, reason):
+        if job.status == "queued" and attendance.turn is None and self._withdraw(job.id, reason):
             self._apply(job.id, life.NeverRan(reason, wall_ms()))
             return attendance
         grace = job.grace_ms if grace_ms is None else grace_ms

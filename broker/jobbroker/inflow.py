@@ -54,21 +54,41 @@ class Inflow:
             del self._lines[name]
 
 
-async def pour(name: str, claim: Line, data: bytes) -> None:
+class Share:
+    """What one call brings.
+
+    Attributes:
+        job: for whom.
+        left: what is not in the pipe yet.
+        so_far: what to say of it if it comes to nothing more: `written` bytes are in the pipe.
+    """
+
+    def __init__(self, job: str, data: bytes) -> None:
+        self.job = job
+        self.left = memoryview(data)
+        self.so_far: dict[str, object] = {"id": job, "written": 0}
+        self._size = len(data)
+
+    def took(self, count: int) -> None:
+        """So many bytes more are in the pipe."""
+        self.left = self.left[count:]
+        self.so_far["written"] = self._size - len(self.left)
+
+
+async def pour(claim: Line, share: Share) -> None:
     """Write all of it, as fast as the job reads.
 
     Raises:
-        InvalidState: the job reads no more; `written` bytes of it are in the pipe.
+        InvalidState: the job reads no more.
     """
-    left = memoryview(data)
-    with _opened(name, claim) as pipe:
-        while left:
+    with _opened(share.job, claim) as pipe:
+        while share.left:
             try:
-                left = left[os.write(pipe, left) :]
+                share.took(os.write(pipe, share.left))
             except BlockingIOError:
                 await trio.lowlevel.wait_writable(pipe)
             except BrokenPipeError:
-                raise _unread(name, len(data) - len(left)) from None
+                raise _unread(share.job, share.so_far["written"]) from None
 
 
 def end(jobs: JobDirectories, name: str, claim: Line) -> None:
@@ -124,7 +144,7 @@ def _find(pid: int, inode: int) -> int | None:
     return None
 
 
-def _unread(name: str, written: int) -> InvalidState:
+def _unread(name: str, written: object) -> InvalidState:
     return InvalidState(
         f"{name} reads no more: it has closed its stdin, or has ended", {"id": name, "written": written}
     )

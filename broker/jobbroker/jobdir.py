@@ -128,6 +128,14 @@ class JobDirectories:
 
     def withdraw(self, name: str, reason: bytes, wall_ms: int) -> bool:
         """Decide that the job shall never run: take the claim and write N. False if a shim was faster."""
+        return self._write_first(name, record.encode_line(b"N", reason, wall_ms))
+
+    def note_begun(self, name: str, pid: int, mono_ms: int) -> bool:
+        """Note that a turn may have begun from now on, so that nobody ever begins it again; False if it has."""
+        return self._write_first(name, record.encode_line(b"A", pid, mono_ms, b"turn", b"-"))
+
+    def _write_first(self, name: str, line: bytes) -> bool:
+        """Take the claim and write the first line; False if somebody was faster."""
         with self.opened(name) as directory, _opened(directory, os.O_RDWR) as descriptor:
             if not claim.take(descriptor):
                 return False
@@ -137,7 +145,7 @@ class JobDirectories:
                 raise record.DamagedRecord("this is the record of another job")  # a link to it, for all we know
             if lines:
                 return False
-            os.pwrite(descriptor, record.encode_line(b"N", reason, wall_ms), data.rfind(b"\0") + 1)
+            os.pwrite(descriptor, line, data.rfind(b"\0") + 1)
             return True
 
     def ask(self, name: str, reason: str, grace_ms: int) -> None:

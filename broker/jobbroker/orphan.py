@@ -17,7 +17,7 @@ from jobbroker import tree
 from jobbroker.clock import mono_ms, wall_ms
 from jobbroker.core import ladder, record
 from jobbroker.core.job import milliseconds
-from jobbroker.identity import open_checked, open_process, read_file, read_stat, send_signal
+from jobbroker.identity import open_checked, open_process, read_file, read_stat, send_signal, start_time
 from jobbroker.signals import SIGCONT, SIGKILL, SIGSTOP, SIGTERM
 from jobclient.protocol.wire import Job, Reason
 
@@ -32,7 +32,7 @@ class Orphan:
     """The ladder of a job without a shim.
 
     Attributes:
-        pid: its process.
+        pid, started: its process, and when that started.
         pidfd: a descriptor on that, for whoever attends it to close.
         epitaph: what to say of it when it has ended.
         killed: its processes that SIGTERM did not end.
@@ -42,10 +42,12 @@ class Orphan:
         """Watch the process behind `pidfd`, which started at `since` on the monotonic clock."""
         self.epitaph = epitaph
         self.pid = pid
+        self.started = start_time(pid) or 0
         self.pidfd = pidfd
         # Its output went to the shim's pipes, so silence means nothing any more.
         self._ladder = ladder.Ladder(since, timeout_ms=timeout_ms, idle_ms=0, grace_ms=grace_ms)
         self._wait = trio.CancelScope()
+        self._stands = False
         self.killed: set[int] = set()
         self._rounds = 0
 
@@ -53,6 +55,13 @@ class Orphan:
     def ending(self) -> bool:
         """Whether its end was asked for."""
         return self._ladder.reason is not None
+
+    def turned(self, *, stopped: bool) -> None:
+        """It was seen to stand still, or to go on: its limits wait meanwhile."""
+        if stopped != self._stands:
+            self._stands = stopped
+            (self._ladder.stopped if stopped else self._ladder.continued)(mono_ms())
+            self._wait.cancel()
 
     def ask(self, reason: Reason, grace_ms: int) -> None:
         """End it."""
@@ -111,6 +120,7 @@ class Orphan:
                     os.killpg(self.pid, number)
                 except (ProcessLookupError, PermissionError):
                     pass
+        tree.let_go_on(self.pid)
 
 
 def by_record(lines: list[record.Line], of: Job) -> Orphan | None:
@@ -122,7 +132,7 @@ def by_record(lines: list[record.Line], of: Job) -> Orphan | None:
     return Orphan(
         started.number(0),
         handle,
-        since=started.number(4),
+        since=started.number(4) + _stood_still(lines, of),
         timeout_ms=of.timeout_ms,
         grace_ms=of.grace_ms,
         epitaph="its shim was killed; how it ended was not seen",
@@ -143,6 +153,14 @@ def by_mark(of: Job, why: str) -> Orphan | None:
         grace_ms=of.grace_ms,
         epitaph=f"{why}; how it ended was not seen",
     )
+
+
+def _stood_still(lines: list[record.Line], of: Job) -> int:
+    """How long it stood still, in milliseconds: by its record, and since then by its row, which we wrote ourselves."""
+    known = record.stood_still(lines, mono_ms())
+    if of.stopped_at is None or record.is_stopped(lines):
+        return known
+    return known + max(0, wall_ms() - milliseconds(of.stopped_at))
 
 
 def _unless_over(handle: int | None) -> int | None:

@@ -48,7 +48,7 @@ class Outbox:
             self._send_at_once(message)
         if self._corked:
             return
-        if len(self._unsent) > TOO_MUCH:
+        if len(self._unsent) - len(message) > TOO_MUCH:
             self.break_off()
         elif self._unsent:
             self._more.set()

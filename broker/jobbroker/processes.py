@@ -50,10 +50,11 @@ class Shim:
         self.passed: list[int] = []
         self.retired = False
 
-    def hand_over(self, job: str, directory: int) -> bool:
-        """Give it a job by id and directory; False if it is gone."""
+    def hand_over(self, job: str, directory: int, stdio: tuple[int, ...] = ()) -> bool:
+        """Give it a job by id and directory, perhaps with the stdio that the job is to have; False if it is gone."""
+        rights = array("i", [directory, *stdio])
         try:
-            self.channel.sendmsg([job.encode()], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", [directory]))])
+            self.channel.sendmsg([job.encode()], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
         except (ConnectionError, BlockingIOError):
             return False
         self.job = job

@@ -105,10 +105,29 @@ async def adopt(broker: Broker, live: list[Snapshot]) -> None:
         if count % GROUP == 0:
             await trio.lowlevel.checkpoint()
         _adopt(broker, snapshot)
+    await _end_turns(broker, live)
     await _end_the_tied(broker, live)
     broker.release()
     still = sum(is_live(snapshot.job) for snapshot in live)
     log.info("recovered: %d live jobs, %d ended meanwhile", still, len(live) - still)
+
+
+async def _end_turns(broker: Broker, live: list[Snapshot]) -> None:
+    """A turn ended with the backend it ran on, which ended with its broker. One that only waited waits on."""
+    lost = [snapshot for snapshot in live if snapshot.job.kind == "turn" and _has_begun(broker, snapshot)]
+    for snapshot in lost:
+        broker.turns.lose(snapshot)
+    await broker.turns.settled()
+
+
+def _has_begun(broker: Broker, snapshot: Snapshot) -> bool:
+    """Whether a turn may have begun: its record says so before its request is sent."""
+    if snapshot.job.status != "queued":
+        return True
+    try:
+        return bool(broker.jobs.read(snapshot.job.id).lines)
+    except (OSError, record.DamagedRecord):
+        return True
 
 
 def _adopt(broker: Broker, snapshot: Snapshot) -> None:
@@ -116,6 +135,8 @@ def _adopt(broker: Broker, snapshot: Snapshot) -> None:
     if snapshot.asked is not None:  # promised; the shim that had begun it needs no second word
         attendance.asked = (snapshot.asked, snapshot.asked_grace_ms)
         attendance.delivered = snapshot.ending is not None
+    if snapshot.job.kind == "turn":
+        return
     broker.supervision.look(snapshot.job.id)
     if attendance.claim is not None and broker.jobs.input_ended(snapshot.job.id):
         inflow.end(broker.jobs, snapshot.job.id, attendance.claim)  # it may not have heard of it

@@ -104,6 +104,8 @@ def build(
         labels=labels,
         agent=params.agent,
         prompt=params.prompt,
+        method=params.method,
+        params=params.params,
         origin=origin,
         timeout_ms=_milliseconds(params.timeout_ms, "timeoutMs", line.timeout_ms),
         idle_timeout_ms=_milliseconds(params.idle_timeout_ms, "idleTimeoutMs", 0),

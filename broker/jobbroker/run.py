@@ -50,10 +50,10 @@ NAMED_SURVIVORS = 64
 class Run:
     """One job, from its claim to its end."""
 
-    def __init__(self, shim: Shim, identity: bytes, directory: int) -> None:
+    def __init__(self, shim: Shim, identity: bytes, descriptors: list[int]) -> None:
         self.shim = shim
         self.id = identity
-        self.directory = directory
+        self.directory, *self.given = descriptors  # what else is given is its stdio, which then is not ours to keep
         self.journal: Journal
         self.family: Family | None = None
         self.capture: Capture
@@ -64,7 +64,7 @@ class Run:
         self.input = -1  # our end of its stdin: any daemon opens it through /proc, to write
         self.paused: dict[Pipe, int] = {}  # when to look at them again
         self.killed: set[int] = set()  # processes that SIGTERM did not end
-        self.poke = Poke(identity, directory)
+        self.poke = Poke(identity, self.directory)
 
     def go(self) -> bool:
         """Run the job; whether the shim may take another one afterwards."""
@@ -75,7 +75,8 @@ class Run:
                 return True
             return self.go_claimed(head)
         finally:
-            os.close(self.directory)
+            for descriptor in (self.directory, *self.given):
+                os.close(descriptor)
 
     def claim(self) -> Head | None:
         """Make the job ours, if it is one, and nobody was faster."""
@@ -123,8 +124,7 @@ class Run:
             self.end_unspawned(exc)
             return None
         finally:
-            for end in self.theirs:
-                os.close(end)
+            self.close_theirs()
         self.family = Family(shim.pid, leader)
         now = mono_ms()
         self.ladder = ladder.Ladder(now, timeout_ms=timeout, idle_ms=idle, grace_ms=grace)
@@ -140,7 +140,9 @@ class Run:
         return Capture(-1, limit, files)
 
     def open_streams(self, head: Head) -> tuple[int, int, int]:
-        """Make the pipes; return the job's ends of them, as its stdin, stdout and stderr."""
+        """Make the pipes, unless stdio was given; return the job's ends of them, as its stdin, stdout and stderr."""
+        if self.given:
+            return self.given[0], self.given[1], self.given[2]
         stdin = open_intake(head, self.directory)
         if head.more.get(b"stdin") == b"pipe":
             stdin, self.input = os.pipe2(os.O_CLOEXEC)
@@ -151,6 +153,12 @@ class Run:
         self.pipes = [Pipe(STDOUT)] if head.amount(b"merged") else [Pipe(STDOUT), Pipe(STDERR)]
         self.theirs += [pipe.open() for pipe in self.pipes]
         return stdin, self.theirs[-len(self.pipes)], self.theirs[-1]
+
+    def close_theirs(self) -> None:
+        """Let go of the job's ends of everything: while we hold one, nobody sees the end of that stream."""
+        for end in (*self.theirs, *self.given):
+            os.close(end)
+        self.theirs, self.given = [], []
 
     def inodes(self) -> bytes:
         """By which the pipes are known in /proc, and where files in memory are found there; see `core/record.py`."""
@@ -281,7 +289,10 @@ class Run:
             self.input = -1
 
     def begin_end(self, family: Family) -> None:
-        """Write why, then SIGTERM to the job's group, and SIGCONT: a stopped process keeps its SIGTERM pending."""
+        """Write why, then SIGTERM to the job's group, and SIGCONT: a stopped process keeps its SIGTERM pending.
+
+        What left the group gets no SIGTERM, but goes on as well: somebody in the group may wait for it.
+        """
         self.tell(b"L", (self.ladder.reason or "internal").encode(), wall_ms(), mono_ms())
         for number in (SIGTERM, SIGCONT):
             try:
@@ -290,6 +301,7 @@ class Run:
                 pass
             except PermissionError:  # all of it belongs to another user by now; the kill will name the survivors
                 pass
+        tree.let_go_on(self.shim.pid)
 
     # --- the end ----------------------------------------------------------------------------------------------------
 

@@ -29,6 +29,13 @@ class SettingsError(JobBrokerError):
     """The settings file cannot be read; the text names file and line."""
 
 
+class BackendSection(Struct, frozen=True):
+    """What the settings say of a backend, and the text of the file, to say in which line."""
+
+    values: Toml
+    text: str
+
+
 class Settings(Struct, frozen=True, kw_only=True):
     """The limits of an instance. Times are milliseconds, sizes bytes.
 
@@ -37,6 +44,7 @@ class Settings(Struct, frozen=True, kw_only=True):
         max_output: output kept of each job.
         max_total_output: output kept of all jobs, 0 for any amount; the oldest ended ones give theirs up.
         timeout_ms: time limit of a command that asks for none, 0 for none.
+        turn_timeout_ms: time limit of a turn that asks for none, 0 for none.
         grace_ms: time between SIGTERM and SIGKILL.
         keep_jobs: ended jobs kept.
         keep_for_ms: how long ended jobs are kept, 0 for ever.
@@ -47,12 +55,14 @@ class Settings(Struct, frozen=True, kw_only=True):
         agents: how each agent is run, by name.
         origins: where a limit comes from, by its key; one that is not there has its default.
         warnings: what was wrong with the settings, each a sentence.
+        backend: the section of the instance's backend, None if there is none.
     """
 
     max_running: int
     max_output: int = 100 * _MIB
     max_total_output: int = 2048 * _MIB
     timeout_ms: int = 0
+    turn_timeout_ms: int = 30 * _MINUTE
     grace_ms: int = 5000
     keep_jobs: int = 10_000
     keep_for_ms: int = 0
@@ -63,6 +73,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     agents: Mapping[str, Template] = field(default_factory=lambda: BUILT_IN)
     origins: Mapping[str, str] = {}
     warnings: tuple[str, ...] = ()
+    backend: BackendSection | None = None
 
 
 class Limit(NamedTuple):
@@ -83,6 +94,7 @@ LIMITS = {
     "maxOutput": Limit("max_output", "JOBBROKER_MAX_OUTPUT", size),
     "maxTotalOutput": Limit("max_total_output", "JOBBROKER_MAX_TOTAL_OUTPUT", size),
     "timeout": Limit("timeout_ms", "JOBBROKER_TIMEOUT", duration),
+    "turnTimeout": Limit("turn_timeout_ms", "JOBBROKER_TURN_TIMEOUT", duration),
     "grace": Limit("grace_ms", "JOBBROKER_GRACE", duration),
     "keepJobs": Limit("keep_jobs", "JOBBROKER_KEEP_JOBS", count),
     "keepFor": Limit("keep_for_ms", "JOBBROKER_KEEP_FOR", duration),
@@ -139,7 +151,12 @@ def parse(
             found.take(key, environ[limit.variable], limit.variable)
     templates = agents.read(layers, source, warnings)
     limited = msgspec.convert({"max_running": max(32, 4 * cores), **found.values}, Settings)
-    return msgspec.structs.replace(limited, agents=templates, origins=found.origins, warnings=tuple(warnings))
+    backend = None
+    if "backend" in own:
+        backend = BackendSection(section(own, "backend", source, warnings, f"instances.{instance}."), text or "")
+    return msgspec.structs.replace(
+        limited, agents=templates, origins=found.origins, warnings=tuple(warnings), backend=backend
+    )
 
 
 class _Found:

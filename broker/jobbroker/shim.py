@@ -57,8 +57,8 @@ class Shim:
                 break
         self.send(b"retiring")
 
-    def receive(self) -> tuple[bytes, int] | None:
-        """Wait for a job: its id and its directory; None when the daemon is gone or closes the channel.
+    def receive(self) -> tuple[bytes, list[int]] | None:
+        """Wait for a job: its id and its directory, behind which its stdio may come; None when the daemon is gone.
 
         Raises:
             OSError: the directory did not arrive; we may have too many files open.
@@ -69,7 +69,7 @@ class Shim:
             return None
         for level, kind, data in ancillary:
             if level == SOL_SOCKET and kind == SCM_RIGHTS:
-                return message, int.from_bytes(data[:4], sys.byteorder)
+                return message, [int.from_bytes(data[at : at + 4], sys.byteorder) for at in range(0, len(data), 4)]
         if message:
             raise OSError(errno.EBADF, "a job came without its directory")
         return None

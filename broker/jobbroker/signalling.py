@@ -51,15 +51,15 @@ def deliver(attendance: Attendance | None, number: int, target: Target) -> None:
         InvalidState: it has just ended.
         NotDelivered: the kernel does not allow it.
     """
-    started = attendance.started if attendance is not None else None
-    handle = open_checked(started.number(0), started.number(1)) if started is not None else None
-    if started is None or handle is None:
+    process = attendance.process if attendance is not None else None
+    handle = open_checked(*process) if process is not None else None
+    if process is None or handle is None:
         raise InvalidState("the job has just ended")
     try:
         if target == "leader":
             delivered = send_signal(handle, number)
         else:
-            delivered = _signal_group(handle, started.number(0), number)
+            delivered = _signal_group(handle, process[0], number)
     except PermissionError:
         raise NotDelivered("the job belongs to another user by now and may not be signalled") from None
     finally:

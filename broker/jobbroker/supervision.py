@@ -19,7 +19,7 @@ from jobbroker.channels import Channels
 from jobbroker.clock import wall_ms
 from jobbroker.core import job, record
 from jobbroker.descriptors import SHORTAGES
-from jobbroker.identity import boot_id, is_dead, open_checked, read_stat, send_signal
+from jobbroker.identity import boot_id, open_checked, send_signal
 from jobbroker.jobdir import JobDirectories, Reading
 from jobbroker.lines import event_of, killed, reason_of, survivors
 from jobbroker.orphan import Orphan, by_mark, by_record, is_over
@@ -45,6 +45,7 @@ class Supervision:
     """All live jobs, and those who watch them. Reports what happens, in order, by id and event.
 
     Attributes:
+        channels: the shims that are ours.
         hear_pokes: calls what it is given with the id of each adopted shim that has said something by now.
     """
 
@@ -60,7 +61,7 @@ class Supervision:
         self._report = report
         self._requeue = requeue
         self._boot = boot_id()
-        self._channels = Channels(self)
+        self.channels = Channels(self)
         self._attended: dict[str, Attendance] = {}
         self.hear_pokes: Callable[[Callable[[str], None]], None] = lambda _: None
         self._nursery: trio.Nursery
@@ -68,7 +69,7 @@ class Supervision:
     async def run(self, task_status: trio.TaskStatus[None]) -> None:
         """Own the tasks that watch: one for each shim, one for each job without; ends when it is cancelled."""
         async with trio.open_nursery() as self._nursery:
-            await self._nursery.start(self._channels.run)
+            await self._nursery.start(self.channels.run)
             task_status.started()
 
     def attend(self, of: Job) -> Attendance:
@@ -96,7 +97,7 @@ class Supervision:
         attendance = self._attended[name]
         try:
             with self._jobs.opened(name) as directory:
-                attendance.shim = self._channels.offer(name, directory)
+                attendance.shim = self.channels.offer(name, directory)
             attendance.handovers += 1
         except NoShim as exc:
             self._give_up(attendance, f"shim: {exc}")
@@ -158,9 +159,9 @@ class Supervision:
     def see(self, name: str) -> None:
         """Take from /proc whether a job stands still, where its record does not say: it is full, or has no shim."""
         attendance = self._attended.get(name)
-        stat = None if attendance is None or attendance.started is None else read_stat(attendance.started.number(0))
-        if stat is not None and not is_dead(stat):
-            self._report(name, job.Stopped(wall_ms()) if stat[0] == b"T" else job.Continued())
+        stopped = None if attendance is None else attendance.see()
+        if stopped is not None:
+            self._report(name, job.Stopped(wall_ms()) if stopped else job.Continued())
 
     def fail(self, name: str) -> None:
         """A fault of ours kept a message from being heard: the record holds what it said."""
@@ -306,6 +307,7 @@ class Supervision:
         attendance.orphan = found
         attendance.delivered = False
         self._deliver(attendance)
+        self.see(attendance.job.id)
         _, scope = attendance.watch(found.pidfd)
         self._nursery.start_soon(self._attend_orphan, attendance, found, scope)
 
@@ -337,7 +339,10 @@ class Supervision:
         if attendance.asked is None or attendance.delivered:
             return
         reason, grace_ms = attendance.asked
-        if attendance.orphan is not None:
+        if attendance.turn is not None:
+            attendance.turn(reason, grace_ms)
+            attendance.delivered = True
+        elif attendance.orphan is not None:
             attendance.orphan.ask(reason, grace_ms)
             attendance.delivered = True
         elif attendance.claim is not None:
@@ -366,12 +371,13 @@ class Supervision:
 
     def reconcile(self) -> None:
         """Take in what has happened already but waits in a socket: nothing read next is older than that."""
-        self._channels.hear_all()
+        self.channels.hear_all()
         self.hear_pokes(self.poked)
-        adopted = [each for each in self._attended.values() if each.shim is None and each.pidfd is not None]
-        for attendance in adopted:
+        for attendance in [each for each in self._attended.values() if each.shim is None and each.pidfd is not None]:
             if attendance.pidfd is not None and is_over(attendance.pidfd):
                 self._settle(attendance)
+            elif attendance.orphan is not None:
+                self.see(attendance.job.id)
 
     def _settle(self, attendance: Attendance) -> None:
         """What a pidfd was watched for has happened, and its task has not run yet."""

@@ -1,4 +1,4 @@
-"""The process tree below a process: walk it, kill it. Standard library only: the shim loads this.
+"""The process tree below a process: walk it, let it go on, kill it. Standard library only: the shim loads this.
 
 A job's descendants may call setsid, fork twice, start new groups: none of that takes them out of their shim's tree,
 because the shim is a child subreaper. So the walk goes by parenthood, never by group or session.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 
 from jobbroker.identity import GONE, is_dead, open_process, read_file, read_stat, send_signal
-from jobbroker.signals import SIGKILL, SIGSTOP
+from jobbroker.signals import SIGCONT, SIGKILL, SIGSTOP
 
 _PROC_CHILDREN = os.path.exists(f"/proc/self/task/{os.getpid()}/children")
 
@@ -70,6 +70,22 @@ def descendants(root: int) -> dict[int, int]:
 def survivors(root: int) -> list[int]:
     """What lives below `root`: zombies are dead, whoever should reap them."""
     return [pid for pid in descendants(root) if (stat := read_stat(pid)) is not None and not is_dead(stat)]
+
+
+def let_go_on(root: int) -> None:
+    """Continue whatever is stopped below `root`, wherever it went.
+
+    A signal that ends a process stays pending while that is stopped; and one that obeys it may first wait for a child
+    that is stopped. A signal to the group reaches none of those that left it.
+    """
+    found = descendants(root)
+    for pid in found:
+        stat = read_stat(pid)
+        if stat is not None and stat[0] == b"T":
+            try:
+                signal_member(pid, SIGCONT, root, found)
+            except PermissionError:  # another user's by now: the kill will name it
+                pass
 
 
 def kill_round(root: int) -> set[int]:

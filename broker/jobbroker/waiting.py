@@ -25,7 +25,7 @@ class Waiter:
         over = [job for job in jobs if is_terminal(job)]
         self.ended = sorted(over, key=lambda job: (job.completed_at or "", job.rev))
         self.left = {job.id for job in jobs} - {job.id for job in over}
-        self.stopped = {job.id for job in jobs if job.status == "stopped"}
+        self.stopped = {job.id for job in jobs if _stands_still(job)}
         self._one = content_with_one
         self._over = trio.Event()
 
@@ -43,7 +43,7 @@ class Waiter:
         """A job changed."""
         if job.id not in self.left:
             return
-        if job.status == "stopped":
+        if _stands_still(job):
             self.stopped.add(job.id)
         else:
             self.stopped.discard(job.id)
@@ -58,6 +58,11 @@ class Waiter:
         while not self.over:
             self._over = trio.Event()
             await self._over.wait()
+
+
+def _stands_still(job: Job) -> bool:
+    """Whether it will not end before somebody resumes it; one whose end was asked for will."""
+    return job.status == "stopped" and not job.cancel_requested
 
 
 class WaitingRoom:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from binascii import b2a_base64
 from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
 from jobclient import watch
+from jobclient.feeding import feed
 from jobclient.link import TIMEOUT, Link
 from jobclient.protocol import errors, wire
 from jobclient.raw import FAREWELL, text, unbase64
@@ -283,13 +283,10 @@ class Client:
             close: whether nothing comes after that.
 
         Raises:
-            InvalidState: it reads no more; `data["written"]` bytes of the last piece are in the pipe.
+            InvalidState: it reads no more; `data["written"]` bytes of all are in the pipe.
+            ConnectionLost: the broker was killed, and how much of it is in the pipe is not known.
         """
-        raw = data.encode() if isinstance(data, str) else data
-        for at in range(0, len(raw), _PIECE):
-            piece = b2a_base64(raw[at : at + _PIECE], newline=False).decode()
-            params: dict[str, object] = {"id": job, "data": piece, "encoding": "base64"}
-            self._call("job/input", params, wire.Done, patience=None)
+        feed(self._link, job, data.encode() if isinstance(data, str) else data)
         if close:
             self._call("job/input", {"id": job, "close": True}, wire.Done)
 

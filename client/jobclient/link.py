@@ -126,6 +126,8 @@ class Link:
             except RemoteError as exc:
                 if exc.kind == SHUTTING_DOWN and method != "broker/shutdown":
                     self.leave(connection)
+                    if exc.data.get("written"):
+                        raise  # some of it was carried out: the caller knows what is left
                     continue
                 if exc.kind == TIMED_OUT:
                     self.close()  # the answer may still come, and would be in the way

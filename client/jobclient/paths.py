@@ -102,6 +102,11 @@ def notify_path(instance: str) -> str:
     return os.path.join(instance_dir(instance), "notify")
 
 
+def profile_path(instance: str) -> str:
+    """Which profile the instance's backend was last asked to have on the command line."""
+    return os.path.join(instance_dir(instance), "profile")
+
+
 def store_path(instance: str) -> str:
     """The latest snapshot of every job."""
     return os.path.join(instance_dir(instance), "store.db")

@@ -21,9 +21,9 @@ class IllegalTransition(Exception):
 
 
 class Started(Struct, frozen=True, tag="started"):
-    """The shim reports that the job runs (S)."""
+    """The shim reports that the job runs (S); or the request of a turn, which has no process, is on its way."""
 
-    pid: int
+    pid: int | None
     wall_ms: int
     mono_ms: int
 
@@ -84,9 +84,21 @@ class Lost(Struct, frozen=True, tag="lost"):
     wall_ms: int
 
 
-Event = Started | SpawnFailed | NeverRan | Stopped | Continued | EndAsked | EndBegun | Ended | Lost
+class TurnEnded(Struct, frozen=True, tag="turn_ended"):
+    """A turn is over, as its backend said, by a limit, or with the backend. It never began if it is still queued."""
+
+    status: Literal["completed", "failed", "timed_out", "cancelled"]
+    reason: Reason
+    error: str | None
+    wall_ms: int
+    mono_ms: int
+    stdout: Stream
+    stderr: Stream
+
+
+Event = Started | SpawnFailed | NeverRan | Stopped | Continued | EndAsked | EndBegun | Ended | Lost | TurnEnded
 EVENTS: tuple[type[Event], ...] = (
-    Started, SpawnFailed, NeverRan, Stopped, Continued, EndAsked, EndBegun, Ended, Lost,
+    Started, SpawnFailed, NeverRan, Stopped, Continued, EndAsked, EndBegun, Ended, Lost, TurnEnded,
 )  # fmt: skip
 STATUSES: tuple[Status, ...] = ("queued", "running", "stopped", "completed", "failed", "timed_out", "cancelled")
 
@@ -206,6 +218,24 @@ def _lose(snapshot: Snapshot, event: Event) -> Status:
     return _close(snapshot, "failed", "lost", event.wall_ms, event.error)
 
 
+def _finish_turn(snapshot: Snapshot, event: Event) -> Status:
+    assert isinstance(event, TurnEnded)
+    job = snapshot.job
+    job.stdout, job.stderr = event.stdout, event.stderr
+    if job.started_at is not None:
+        job.duration_ms = max(0, event.mono_ms - snapshot.started_mono_ms)
+    error = event.error
+    if event.status == "timed_out":
+        limit = job.timeout_ms if event.reason == "deadline" else job.idle_timeout_ms
+        passed = f"time limit of {limit} ms passed" if event.reason == "deadline" else f"silent for {limit} ms"
+        error = passed if error is None else f"{passed}; {error}"
+    elif event.status == "failed":
+        error = error or "the backend gave no reason"
+    else:
+        error = None
+    return _close(snapshot, event.status, event.reason, event.wall_ms, error)
+
+
 def _close(snapshot: Snapshot, status: Status, reason: Reason, wall_ms: int, error: str | None) -> Status:
     job = snapshot.job
     job.reason, job.error = reason, error
@@ -226,14 +256,18 @@ def _illegal(snapshot: Snapshot, event: Event) -> Status:
 
 # Columns follow EVENTS.
 TABLE: dict[Status, tuple[Change, ...]] = {
-    #            Started   SpawnFailed     NeverRan    Stopped   Continued EndAsked     EndBegun     Ended     Lost
-    "queued":    (_begin,  _fail_to_begin, _never_run, _illegal, _illegal, _note_asked, _note_begun, _illegal, _lose),
-    "running":   (_ignore, _illegal,       _illegal,   _stop,    _ignore,  _note_asked, _note_begun, _finish,  _lose),
-    "stopped":   (_ignore, _illegal,       _illegal,   _ignore,  _resume,  _note_asked, _note_begun, _finish,  _lose),
-    "completed": (_ignore,) * 9,
-    "failed":    (_ignore,) * 9,
-    "timed_out": (_ignore,) * 9,
-    "cancelled": (_ignore,) * 9,
+    #            Started   SpawnFailed     NeverRan    Stopped   Continued
+    #            EndAsked     EndBegun     Ended      Lost   TurnEnded
+    "queued":    (_begin,  _fail_to_begin, _never_run, _illegal, _illegal,
+                  _note_asked, _note_begun, _illegal, _lose, _finish_turn),
+    "running":   (_ignore, _illegal,       _illegal,   _stop,    _ignore,
+                  _note_asked, _note_begun, _finish,  _lose, _finish_turn),
+    "stopped":   (_ignore, _illegal,       _illegal,   _ignore,  _resume,
+                  _note_asked, _note_begun, _finish,  _lose, _illegal),
+    "completed": (_ignore,) * 10,
+    "failed":    (_ignore,) * 10,
+    "timed_out": (_ignore,) * 10,
+    "cancelled": (_ignore,) * 10,
 }  # fmt: skip
 
 _CHANGES: dict[tuple[Status, type[Event]], Change] = {

@@ -206,6 +206,24 @@ def tells_of_stops(lines: list[Line]) -> bool:
     return sum(len(line.letter) + sum(len(field) + 1 for field in line.fields) + 1 for line in lines) < ROOM_FOR_STOPS
 
 
+def is_stopped(lines: list[Line]) -> bool:
+    """Whether the last of its stops was not followed by a continuation."""
+    return next((line.letter == b"T" for line in reversed(lines) if line.letter in b"TC"), False)
+
+
+def stood_still(lines: list[Line], now: int) -> int:
+    """Milliseconds a job was stopped until `now`, of the monotonic clock: they do not count against its limits."""
+    total = 0
+    since: int | None = None
+    for line in lines:
+        if line.letter == b"T" and since is None:
+            since = line.number(1)
+        elif line.letter == b"C" and since is not None:
+            total += line.number(1) - since
+            since = None
+    return total if since is None else total + max(0, now - since)
+
+
 def end_of_lines(data: bytes) -> int:
     """Where in a record the next line belongs: behind the last complete one, which may be before the end of the file.
 

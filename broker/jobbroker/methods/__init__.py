@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from jobbroker.methods import broker, control, events, input, job, timed  # noqa: A004  # the namespaces of the protocol
+from jobbroker.methods import (
+    backend,
+    broker,
+    control,
+    events,
+    input,  # noqa: A004  # the namespace of the protocol
+    job,
+    timed,
+)
 from jobbroker.methods.call import Method
 
 METHODS: dict[str, Method] = {
@@ -12,4 +20,5 @@ METHODS: dict[str, Method] = {
     **input.METHODS,
     **events.METHODS,
     **timed.METHODS,
+    **backend.METHODS,
 }

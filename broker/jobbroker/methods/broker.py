@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from jobbroker.broker import Leaving
 from jobbroker.clock import mono_ms
+from jobbroker.methods.backend import describe
 from jobbroker.methods.call import Call, Method, Pending
 from jobclient.protocol import errors, wire
 from jobclient.protocol.framing import MAX_MESSAGE
@@ -55,6 +56,7 @@ def _status(call: Call, params: wire.Nothing) -> wire.BrokerStatus:
         uptime_ms=base.uptime_ms,
         counts={str(name): count for name, count in broker.table.counts.items()},
         connections=broker.connections,
+        backend=describe(broker),
         total_output=broker.usage.total,
         degraded=broker.degraded(),
         warnings=list(settings.warnings),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
 import msgspec
@@ -18,12 +18,14 @@ class Pending:
 
     Attributes:
         rest: waits for it. What decides on the order of things was done before.
+        so_far: what was done already; if the rest is cut off, that is in the `data` of the error.
     """
 
-    __slots__ = ("rest",)
+    __slots__ = ("rest", "so_far")
 
-    def __init__(self, rest: Awaitable[wire.Result]) -> None:
+    def __init__(self, rest: Awaitable[wire.Result], so_far: Mapping[str, object] | None = None) -> None:
         self.rest = rest
+        self.so_far = so_far
 
 
 Outcome = wire.Result | Pending | None

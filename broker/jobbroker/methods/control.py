@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import trio
 
@@ -14,6 +14,7 @@ from jobbroker.methods.call import Call, Method, Pending
 from jobbroker.signalling import deliver, ends, number_of
 from jobclient.protocol import errors, wire
 
+Turn = Callable[[Call, Snapshot, Attendance, pausing.Root], Awaitable[None]]
 NEWS_SECONDS = 2.0
 """How long the kernel's word may take that a job stands still or goes on, once all its processes do."""
 
@@ -47,11 +48,14 @@ def signal(call: Call, params: wire.SignalParams) -> wire.OneJob | Pending:
 
 
 async def _let_go_on(call: Call, snapshot: Snapshot, attendance: Attendance) -> wire.OneJob:
-    root = attendance.root
-    if root is not None:
-        async with attendance.turning:
-            await pausing.go_on(root)
-        await _news(attendance, lambda: snapshot.job.status != "stopped")
+    async def let_go_on() -> None:
+        root = attendance.root
+        if root is not None:
+            async with attendance.turning:
+                await pausing.go_on(root)
+
+    await call.broker.through(let_go_on)
+    await _news(attendance, lambda: snapshot.job.status != "stopped")
     return wire.OneJob(job=call.broker.view(snapshot))
 
 
@@ -59,34 +63,61 @@ def pause(call: Call, params: wire.JobParams) -> Pending:
     """Stop all processes of a job; its limits wait for it."""
     snapshot = call.broker.find(params.id)
     attendance = _running(call, snapshot, "there is nothing to pause")
-    if snapshot.asked is not None or snapshot.ending is not None:
-        raise errors.InvalidState(f"{snapshot.job.id} is being ended, and is not held up", _state(snapshot.job))
-    return Pending(_turn(call, snapshot, attendance, "stopped"))
+    if _is_ending(snapshot):
+        raise _not_held_up(snapshot.job)
+    return Pending(_turn(call, snapshot, attendance, _stop_tree))
 
 
 def resume(call: Call, params: wire.JobParams) -> Pending:
     """Let all processes of a job go on."""
     snapshot = call.broker.find(params.id)
     attendance = _running(call, snapshot, "there is nothing to resume")
-    return Pending(_turn(call, snapshot, attendance, "running"))
+    return Pending(_turn(call, snapshot, attendance, _let_tree_go_on))
 
 
-async def _turn(call: Call, snapshot: Snapshot, attendance: Attendance, wanted: wire.Status) -> wire.OneJob:
+async def _turn(call: Call, snapshot: Snapshot, attendance: Attendance, turn: Turn) -> wire.OneJob:
     """Begun, it is done to its end, also when the client leaves: half a tree that stands still helps nobody."""
-    await call.broker.through(lambda: _turn_tree(call, snapshot, attendance, wanted))
+
+    async def carry_out() -> None:
+        async with attendance.turning:
+            root = attendance.root
+            if root is None or attendance.ended.is_set():
+                raise _wrong_state(snapshot.job, "it has just ended")
+            await turn(call, snapshot, attendance, root)
+
+    await call.broker.through(carry_out)
     return wire.OneJob(job=call.broker.view(snapshot))
 
 
-async def _turn_tree(call: Call, snapshot: Snapshot, attendance: Attendance, wanted: wire.Status) -> None:
-    supervision, job = call.broker.supervision, snapshot.job
-    async with attendance.turning:
-        root = attendance.root
-        if root is None or attendance.ended.is_set():
-            raise _wrong_state(job, "it has just ended")
-        left = await (pausing.stop if wanted == "stopped" else pausing.go_on)(root)
-        if attendance.orphan is not None:
-            supervision.see(job.id)
-        await _news(attendance, lambda: job.status == wanted)
+async def _stop_tree(call: Call, snapshot: Snapshot, attendance: Attendance, root: pausing.Root) -> None:
+    """If the end of the job is asked for or begins meanwhile, that goes on at once, and nothing is held up."""
+    left = await pausing.stop(root, lambda: not _is_ending(snapshot))
+    _see(call, attendance)
+    await _news(attendance, lambda: snapshot.job.status == "stopped" or _is_ending(snapshot))
+    if _is_ending(snapshot):
+        await pausing.go_on(root, all_of_it=True)
+        raise _not_held_up(snapshot.job)
+    _check(snapshot.job, "stopped", left)
+
+
+async def _let_tree_go_on(call: Call, snapshot: Snapshot, attendance: Attendance, root: pausing.Root) -> None:
+    left = await pausing.go_on(root)
+    _see(call, attendance)
+    await _news(attendance, lambda: snapshot.job.status == "running")
+    _check(snapshot.job, "running", left)
+
+
+def _see(call: Call, attendance: Attendance) -> None:
+    """Nobody tells of the stops of a job without a shim."""
+    if attendance.orphan is not None:
+        call.broker.supervision.see(attendance.job.id)
+
+
+def _is_ending(snapshot: Snapshot) -> bool:
+    return snapshot.asked is not None or snapshot.ending is not None
+
+
+def _check(job: wire.Job, wanted: wire.Status, left: list[int]) -> None:
     if left or (job.status in ("running", "stopped") and job.status != wanted):
         which = f"processes {', '.join(map(str, left))} are" if left else "its first process is"
         reason = f"{which} not {wanted}: another user's, or hanging in the kernel"
@@ -128,6 +159,8 @@ async def _list_processes(root: pausing.Root, leader: int | None) -> wire.Proces
 
 def _running(call: Call, snapshot: Snapshot, advice: str) -> Attendance:
     attendance = call.broker.supervision.get(snapshot.job.id)
+    if snapshot.job.kind == "turn":
+        raise _wrong_state(snapshot.job, "a turn has no process of its own; it can be cancelled")
     if attendance is None or snapshot.job.status not in ("running", "stopped"):
         raise _wrong_state(snapshot.job, advice)
     return attendance
@@ -135,6 +168,10 @@ def _running(call: Call, snapshot: Snapshot, advice: str) -> Attendance:
 
 def _wrong_state(job: wire.Job, advice: str) -> errors.InvalidState:
     return errors.InvalidState(f"{job.id} is {job.status}: {advice}", _state(job))
+
+
+def _not_held_up(job: wire.Job) -> errors.InvalidState:
+    return errors.InvalidState(f"{job.id} is being ended, and is not held up", _state(job))
 
 
 def _state(job: wire.Job) -> dict[str, object]:

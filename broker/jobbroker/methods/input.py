@@ -26,15 +26,16 @@ def give(call: Call, params: wire.InputParams) -> Outcome:
         if data:
             raise _refused(job, "has ended" if claim is None else "was told that nothing more comes")
         return wire.Done()  # to close what is closed changes nothing
-    return Pending(_give(call, job.id, claim, data, broker.inflow.queue(job.id), close=bool(params.close)))
+    share = inflow.Share(job.id, data)
+    return Pending(_give(call, claim, share, broker.inflow.queue(job.id), close=bool(params.close)), share.so_far)
 
 
-async def _give(call: Call, name: str, claim: Line, data: bytes, turn: trio.Event, *, close: bool) -> wire.Done:
-    broker = call.broker
+async def _give(call: Call, claim: Line, share: inflow.Share, turn: trio.Event, *, close: bool) -> wire.Done:
+    broker, name = call.broker, share.job
     try:
         await turn.wait()
-        if data:
-            await inflow.pour(name, claim, data)
+        if share.left:
+            await inflow.pour(claim, share)
         if close:
             inflow.end(broker.jobs, name, claim)
     finally:

@@ -146,7 +146,7 @@ def result(call: Call, params: wire.JobParams) -> wire.ResultResult | Pending:
     left = wire.JobResult(
         stdout=texts[0],
         stderr=texts[1],
-        exit_code=job.exit_code or 0,
+        exit_code=job.exit_code,
         duration_ms=job.duration_ms or 0,
         truncated=more_out or more_err,
         encoding=encoding,

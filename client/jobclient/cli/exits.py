@@ -24,7 +24,7 @@ all verbs
   130        you pressed Ctrl-C on a watcher; the job goes on
   141        nobody reads our output any more
 run, wait, result --exit, output -f --exit: as the job
-    0-123    the job's own exit code
+    0-123    the job's own exit code; of a turn 0, or 1 if it has failed
   124        the job hit its time limit, or wait ran out of time
   125        jobctl itself failed, bad options included; or the job is lost, or never ran
   126, 127   the command could not be executed, was not found
@@ -34,6 +34,7 @@ wait --until-output: not as the job
     4        the job ended, and none did
   124, 125   time is up; jobctl itself failed, or the job is stopped"""
 
+_OF_TURN = {"completed": OK, "cancelled": BY_SIGNAL + 15}  # it has no process, and is told as one would be
 _BY_KIND = {
     "job_not_found": NO_JOB,
     "ambiguous_reference": NO_JOB,
@@ -75,6 +76,8 @@ def of_job(job: Job) -> int:
         return _of_spawn(job.get("error") or "")
     if reason in ("lost", "internal", "backend_exit"):
         return OURS
+    if job.get("method") is not None and reason in ("exit", "user", "disconnect", "shutdown"):
+        return _OF_TURN.get(job["status"], FAILED)
     code, signal = job.get("exitCode"), job.get("signal")
     if code is not None:
         return code & 0xFF

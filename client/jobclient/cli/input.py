@@ -6,6 +6,7 @@ import os
 
 from jobclient.cli import exits, references, words
 from jobclient.cli.options import Option, UsageError, Verb
+from jobclient.feeding import PIECE, encoded, feed
 from jobclient.protocol.failure import RemoteError
 
 TYPE_CHECKING = False
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from jobclient.link import Link
 
 IN = 0
-PIECE = 256 * 1024
 
 
 def run(given: Given, link: Link, console: Console) -> int:
@@ -26,7 +26,7 @@ def run(given: Given, link: Link, console: Console) -> int:
     written = 0
     try:
         for piece in _pieces(given):
-            link.request("job/input", {"id": job["id"], **_encoded(piece)}, patience=None)
+            feed(link, job["id"], piece)
             written += len(piece)
         if given.has("close"):
             link.request("job/input", {"id": job["id"], "close": True})
@@ -53,15 +53,6 @@ def _pieces(given: Given) -> Iterator[bytes]:
         yield piece
 
 
-def _encoded(piece: bytes) -> dict[str, object]:
-    try:
-        return {"data": piece.decode()}
-    except UnicodeDecodeError:
-        from binascii import b2a_base64
-
-        return {"data": b2a_base64(piece, newline=False).decode(), "encoding": "base64"}
-
-
 def source(given: Given) -> str | dict[str, object] | None:
     """What `--stdin` asks for, as `job/start` takes it: `pipe`, a file, or all of our own stdin.
 
@@ -81,7 +72,7 @@ def source(given: Given) -> str | dict[str, object] | None:
         data += piece
     if len(data) > MAX_DATA:
         raise UsageError("--stdin -: that is more than 8 MiB: name a file, or --stdin pipe and then jobctl input")
-    sent = _encoded(data)
+    sent = encoded(data)
     return {"base64" if "encoding" in sent else "text": sent["data"]}
 
 

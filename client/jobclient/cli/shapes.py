@@ -49,6 +49,8 @@ class Job(TypedDict):
     labels: dict[str, str]
     agent: str | None
     prompt: str | None
+    method: str | None
+    params: object
     origin: Origin | None
     reason: str | None
     exitCode: int | None

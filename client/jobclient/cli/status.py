@@ -45,6 +45,7 @@ def _describe(job: Job, console: Console) -> Iterator[str]:
 def _facts(job: Job) -> Iterator[tuple[str, str]]:
     yield "agent", escape(job.get("agent") or "")
     yield "prompt", escape(job.get("prompt") or "")
+    yield "method", escape(job.get("method") or "")
     yield "command", _command(job)
     yield "stdin", _stdin(job)
     yield "directory", escape(untext(job["cwd"]))

@@ -48,6 +48,8 @@ def state(job: Job) -> str:
     if status == "failed":
         if reason == "lost":
             return "lost"
+        if job.get("method") is not None and reason == "exit":
+            return "failed"
         return f"failed {_how(job) or reason or ''}".rstrip()
     if status == "timed_out":
         return "timed out" if reason == "deadline" else f"timed out ({reason})"
@@ -70,7 +72,9 @@ def state_cell(job: Job, *, glyphs: bool, unicode: bool) -> Cell:
 
 def command(job: Job) -> str:
     """The command as one would type it; of an agent its name and the beginning of its prompt, on one line."""
-    prompt = job.get("prompt")
+    prompt, method = job.get("prompt"), job.get("method")
+    if method is not None:
+        return escape(method)
     if prompt is None:
         return " ".join(quote(untext(word)) for word in job["argv"])
     begun = " ".join(prompt[: 2 * _PROMPT].split())

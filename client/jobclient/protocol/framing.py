@@ -1,7 +1,7 @@
-"""Cut a byte stream into messages: one JSON text per line. Pure: bytes in, messages out; no sockets, no JSON.
+"""Cut a byte stream into messages. Pure: bytes in, messages out; no sockets, no JSON.
 
-The second framing (Content-Length headers) will be another class with `feed` and `finish`; `Connection` picks one by
-the first byte a peer sends, see `is_line_framing`.
+Two framings: one JSON text a line, and Content-Length headers as language servers and their clients have them. The
+first byte a peer sends tells which, see `is_line_framing`.
 """
 
 from __future__ import annotations
@@ -10,6 +10,9 @@ MAX_MESSAGE = 16 * 1024 * 1024
 """Bytes in one message, either way (CONTRACT section 6). codex app-server and most language servers have no limit;
 a broker shared by everybody needs one, and 16 MiB carries a batch of thousands of starts."""
 
+MAX_HEADER = 8 * 1024
+"""Bytes of headers in front of one message."""
+MAX_DIGITS = 12
 _FIRST_OF_LINE = frozenset(b"{[ \t\r\n")
 
 
@@ -25,6 +28,11 @@ OVERSIZED = Oversized()
 def is_line_framing(first: int) -> bool:
     """Whether a connection whose first byte is `first` speaks newline-delimited JSON."""
     return first in _FIRST_OF_LINE
+
+
+def is_header_framing(first: int) -> bool:
+    """Whether a connection whose first byte is `first` speaks Content-Length headers."""
+    return first in b"Cc"
 
 
 class LineReader:
@@ -83,6 +91,82 @@ class LineReader:
     def _clear(self) -> None:
         self._buffer.clear()
         self._searched = 0
+
+
+class FramingLost(ValueError):
+    """Headers that cannot be read: nobody knows where the next message begins, and nobody ever will."""
+
+
+class HeaderReader:
+    """Reassembles messages behind Content-Length headers from chunks cut anywhere.
+
+    Holds at most `limit` bytes of a message and `MAX_HEADER` of headers; a longer message is skipped as it comes and
+    yields `OVERSIZED` once.
+    """
+
+    __slots__ = ("_buffer", "_left", "_limit", "_skip")
+
+    def __init__(self, limit: int = MAX_MESSAGE) -> None:
+        self._buffer = bytearray()
+        self._limit = limit
+        self._left = -1  # of the message whose headers were read; -1 while these are awaited
+        self._skip = 0
+
+    def feed(self, chunk: bytes) -> list[bytes | Oversized]:
+        """Take the next bytes of the stream; return the messages they complete, in order.
+
+        Raises:
+            FramingLost: the stream can be read no further.
+        """
+        messages: list[bytes | Oversized] = []
+        skipped = min(self._skip, len(chunk))
+        self._skip -= skipped
+        self._buffer += chunk[skipped:]
+        while self._buffer and not self._skip and self._step(messages):
+            pass
+        return messages
+
+    def finish(self) -> list[bytes | Oversized]:
+        """The stream ended: a message that is not whole was none."""
+        self._buffer.clear()
+        return []
+
+    def _step(self, messages: list[bytes | Oversized]) -> bool:
+        """Take the next headers or the next message, if all of it is there."""
+        if self._left < 0:
+            end = self._buffer.find(b"\r\n\r\n", 0, MAX_HEADER)
+            if end < 0:
+                if len(self._buffer) >= MAX_HEADER:
+                    raise FramingLost("headers without an end")
+                return False
+            self._left = _content_length(bytes(self._buffer[:end]))
+            del self._buffer[: end + 4]
+        if self._left > self._limit:
+            messages.append(OVERSIZED)
+            self._skip = max(0, self._left - len(self._buffer))
+            del self._buffer[: self._left]
+        elif len(self._buffer) < self._left:
+            return False
+        else:
+            if self._left:
+                messages.append(bytes(self._buffer[: self._left]))
+            del self._buffer[: self._left]
+        self._left = -1
+        return True
+
+
+def _content_length(headers: bytes) -> int:
+    for line in headers.split(b"\r\n"):
+        name, _, value = line.partition(b":")
+        value = value.strip()
+        if name.strip().lower() == b"content-length" and value.isdigit() and len(value) <= MAX_DIGITS:
+            return int(value)
+    raise FramingLost("headers without a Content-Length")
+
+
+def encode_headers(message: bytes) -> bytes:
+    """Frame one JSON text by its length."""
+    return b"Content-Length: %d\r\n\r\n" % len(message) + message
 
 
 def encode_line(message: bytes) -> bytes:

@@ -50,11 +50,13 @@ class Malformed(Struct, frozen=True):
     error: RemoteError
 
 
-class Stray(Struct, frozen=True):
-    """A response nobody asked for, to be ignored."""
+class Response(Struct, frozen=True):
+    """An answer, as it came. The broker asks nothing itself, but the backend behind it may have."""
+
+    message: bytes
 
 
-Call = Request | Notification | Malformed | Stray
+Call = Request | Notification | Malformed | Response
 
 
 class Batch(Struct, frozen=True):
@@ -92,18 +94,25 @@ def decode(message: bytes) -> Call | Batch:
         return Malformed(b"null", ParseError("not JSON we can read: nested too deeply"))
 
 
-def _refuse(message: bytes, why: Exception) -> Malformed:
+def _refuse(message: bytes, why: Exception) -> Malformed | Response:
     """Answer what is not JSON, under its own id where all that is wrong is a string that is not Unicode.
 
     Python clients write bytes they cannot decode as half surrogate pairs, editors cut an emoji in two. Both wait for
     an answer, and one without an id tells them nothing.
     """
-    mended = _SURROGATES.sub(_mend, message.decode(errors="replace").encode())
+    mended = mend(message)
     call = decode(mended) if mended != message else None
+    if isinstance(call, Response):  # there is nobody to tell what is wrong with it
+        return call
     if not isinstance(call, Request):
         return Malformed(b"null", ParseError(f"not JSON: {why}"))
     identity = call.id if call.id in message else b"null"
     return Malformed(identity, ParseError('a string is not Unicode; send such bytes as {"base64": ...}'))
+
+
+def mend(message: bytes) -> bytes:
+    """The same message with U+FFFD for each half surrogate pair, and for what is no UTF-8."""
+    return _SURROGATES.sub(_mend, message.decode(errors="replace").encode())
 
 
 def _mend(found: re.Match[bytes]) -> bytes:
@@ -129,7 +138,7 @@ def _decode_element(element: bytes) -> Call:
 def _decode_call(message: bytes) -> Call:
     envelope = _envelopes.decode(message)
     if envelope.method is UNSET and (envelope.result is not UNSET or envelope.error is not UNSET):
-        return Stray()
+        return Response(message)
     identity = b"null" if envelope.id is UNSET else bytes(envelope.id)
     if identity[0] not in _ID_FIRST:
         return Malformed(b"null", InvalidRequest("an id must be a string, a number or null"))

@@ -5,6 +5,17 @@ refused, lest a client believe in an option this broker does not have; of result
 """
 
 from jobclient.protocol import PROTOCOL_VERSION as PROTOCOL_VERSION
+from jobclient.protocol.wire.backend import (
+    Backend as Backend,
+    BackendExit as BackendExit,
+    BackendProfile as BackendProfile,
+    BackendProfiles as BackendProfiles,
+    BackendProfilesParams as BackendProfilesParams,
+    BackendRequestParams as BackendRequestParams,
+    BackendResult as BackendResult,
+    BackendState as BackendState,
+    BackendStatus as BackendStatus,
+)
 from jobclient.protocol.wire.broker import (
     BrokerStatus as BrokerStatus,
     Limits as Limits,
@@ -38,6 +49,7 @@ from jobclient.protocol.wire.job import (
     Base64 as Base64,
     Encoding as Encoding,
     Job as Job,
+    JsonParams as JsonParams,
     Kind as Kind,
     OneStream as OneStream,
     Origin as Origin,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from jobclient.protocol.wire.backend import Backend
 from jobclient.protocol.wire.job import Amount, ShutdownMode
 from jobclient.protocol.wire.message import Params, Result
 
@@ -47,7 +48,7 @@ class BrokerStatus(Ping, kw_only=True):
     counts: dict[str, int]
     connections: int
     total_output: int
-    backend: None = None
+    backend: Backend | None
     degraded: list[str]
     warnings: list[str]
     limits: Limits

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
@@ -10,7 +10,8 @@ MAX_NUMBER = 10**14
 """The most a parameter may ask for: every client's JSON keeps it exact, and our clocks, sums and store take it."""
 Amount = Annotated[int, Meta(ge=0, le=MAX_NUMBER)]
 ResourceLimit = Annotated[int, Meta(ge=-1, le=2**63 - 1)]  # as the kernel counts it, -1 for none
-Kind = Literal["command", "agent"]
+Kind = Literal["command", "agent", "turn"]
+JsonParams = dict[str, Any] | list[Any]
 Status = Literal["queued", "running", "stopped", "completed", "failed", "timed_out", "cancelled"]
 Reason = Literal[
     "exit", "signal", "spawn", "deadline", "idle", "user", "disconnect", "shutdown", "backend_exit", "lost", "internal"
@@ -74,6 +75,8 @@ class Job(Struct, kw_only=True, rename="camel", gc=False):
     labels: dict[str, str] = {}
     agent: str | None = None
     prompt: str | None = None
+    method: str | None = None
+    params: JsonParams | None = None
     origin: Origin | None = None
     reason: Reason | None = None
     exit_code: int | None = None

@@ -33,7 +33,7 @@ class JobResult(Result):
 
     stdout: str
     stderr: str
-    exit_code: int
+    exit_code: int | None
     duration_ms: int
     truncated: bool
     encoding: Encoding

@@ -6,7 +6,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from jobclient.protocol.wire.job import Amount, Job, ResourceLimit, Text
+from jobclient.protocol.wire.job import Amount, Job, JsonParams, ResourceLimit, Text
 from jobclient.protocol.wire.message import Params, Result
 
 
@@ -19,7 +19,7 @@ class StdinSource(Struct, frozen=True, rename="camel", forbid_unknown_fields=Tru
 
 
 class StartParams(Params):
-    """`job/start`. Needed is `argv`, or `agent` and `prompt`; the rest has defaults of the broker's own.
+    """`job/start`. Needed is `argv`, or `agent` and `prompt`, or `method`; the rest has defaults of the broker's own.
 
     `env` is an object, or a list of `NAME=value` where a name or value may not be UTF-8. `rlimits` are soft limits by
     name (`NOFILE`), -1 for none. `stdin` is nothing by default; a "pipe" is fed by `job/input`. `merged` writes both
@@ -30,6 +30,8 @@ class StartParams(Params):
     argv: list[Text] | None = None
     agent: str | None = None
     prompt: str | None = None
+    method: str | None = None
+    params: JsonParams | None = None
     kind: str | None = None
     cwd: Text | None = None
     env: dict[str, Text] | list[Text] | None = None

@@ -1,0 +1,123 @@
+"""`jobctl backend ...`, `jobbrokerd --backend`, and the page that says which test shows which rule."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from backends import FAKE, with_backend
+from harness import Home
+from jobctl import Cli
+from source import ROOT
+
+TESTS = ROOT / "tests"
+
+
+@pytest.fixture
+def fronting(cli: Cli) -> Cli:
+    with_backend(cli.home, "generic")
+    return cli
+
+
+def test_profiles_are_listed_and_printed(fronting: Cli) -> None:
+    listed = fronting.ok("backend", "list").splitlines()
+    assert [line.split()[:2] for line in listed if line.startswith("*")] == [["*", "generic"]]
+    assert {"codex", "lsp", "mcp"} <= {line.split()[0] for line in listed}
+    assert 'start = "turn/start"' in fronting.ok("backend", "show", "codex")
+    assert fronting("backend", "show", "nope").returncode == 1
+    assert fronting.json("backend", "list", "--json")["profiles"]
+
+
+def test_a_profile_with_a_mistake_is_shown_as_such(fronting: Cli) -> None:
+    own = fronting.home.root / "profiles"
+    own.mkdir()
+    (own / "mine.toml").write_text("[backend]\ncomand = 1\n")
+    assert "line 2: 'backend.comand' is unknown; did you mean command?" in fronting.ok("backend", "list")
+    assert fronting("backend", "show", "mine").returncode == 1
+
+
+def test_the_backend_is_shown_and_tested(fronting: Cli) -> None:
+    assert "backend generic: down" in fronting.ok("backend", "show")
+    assert FAKE in fronting.ok("backend", "show")
+    said = fronting.ok("backend", "test")
+    assert "backend generic: up" in said
+    assert "an error, which will do: no method broker/ping" in said
+    assert "an answer" in fronting.ok("backend", "test", "echo")
+    assert fronting.json("backend", "show", "--json")["backend"]["state"] == "up"
+
+
+def test_one_that_does_not_start_is_a_failure(cli: Cli) -> None:
+    (cli.home.root / "config.toml").write_text('[instances.default.backend]\ncommand = ["/nonexistent/x"]\n')
+    done = cli("backend", "test")
+    assert (done.returncode, "no such file" in done.stderr) == (1, True)
+    assert "before   it could not be started" in cli.ok("backend", "show")
+
+
+def test_without_a_backend_it_is_said_how_to_get_one(cli: Cli) -> None:
+    assert "--backend PROFILE" in cli.ok("backend", "show")
+    assert "no backend" in cli("backend", "test").stderr
+
+
+def test_turns_are_in_the_list_by_their_method(fronting: Cli) -> None:
+    fronting.ok("backend", "test")
+    wire = fronting.home.connect()
+    job = wire.call("job/start", method="echo", params={"a": 1})["job"]["id"]
+    wire.ended(job)
+    assert "echo" in fronting.ok("list", "-a")
+    assert fronting.ok("output", job) == '{"a":1}'
+    assert fronting("wait", job).returncode == 0
+    assert "echo" in fronting.ok("status", job)
+
+
+def test_the_next_call_starts_everything_again_and_shows_what_was_lost(fronting: Cli) -> None:
+    wire = fronting.home
+    fronting.ok("backend", "test")
+    one = wire.connect()
+    job = one.call("job/start", method="silent", name="turn")["job"]["id"]
+    command = fronting.start("-n", "command", "--", "sleep", "1000")
+    one.write({"id": "x", "method": "die", "params": {"code": 1}})
+    one.note("notifications/broker/shuttingDown")
+    shown = {line.split()[0]: line for line in fronting.ok("list", "-a").splitlines()}
+    assert "failed" in shown[job]
+    assert "running" in shown[command]
+    assert "up" in fronting.ok("backend", "test")
+
+
+def test_the_command_line_of_the_daemon(new_home: Callable[..., Home]) -> None:
+    home = new_home()
+    for words, said in ((["--backend"], "needs a profile"), (["--backend", "nope"], "no profile 'nope'")):
+        done = subprocess.run(
+            [sys.executable, "-P", "-m", "jobbroker", *words],
+            env=home.environ,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode in (2, 78)
+        assert said in done.stderr
+
+
+def test_the_page_names_tests_that_exist() -> None:
+    page = (ROOT / "docs" / "backends.md").read_text()
+    assert {f"R{number}" for number in range(1, 24)} <= set(re.findall(r"R\d+", page))
+    assert _requirements(page) >= set(range(40, 106)) - {59, 74, 75, 76, 77, 78, 79, 89}
+    for file, names in re.findall(r"`(test_\w+\.py)(?:: (test_\w+\*?))?`", page):
+        text = (TESTS / file).read_text()
+        if names:
+            assert re.search(rf"def {names.rstrip('*')}", text), f"{file} has no {names}"
+    for name in re.findall(r", `(test_\w+\*?)`", page):
+        if not name.endswith(".py"):
+            assert any(f"def {name.rstrip('*')}" in path.read_text() for path in Path(TESTS).glob("test_*.py")), name
+
+
+def _requirements(page: str) -> set[int]:
+    """The numbers in the table of requirements, ranges spelled out."""
+    found: set[int] = set()
+    for first, last in re.findall(r"R(\d{3})(?:-R(\d{3}))?", page):
+        found |= set(range(int(first), int(last or first) + 1))
+    return found
