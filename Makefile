@@ -29,7 +29,7 @@ run: $(STAMP) ## run a real job through a real broker: live output, exit code, l
 	@JOBCTL=$(BIN)/jobctl sh docs/first-run.sh
 
 test: $(DEV) ## the quick suite: pure tests by the thousand, then real daemons and real children
-	$(PYTEST) -m 'not slow'
+	$(PYTEST) -m 'not slow' --numprocesses auto --maxprocesses 8 --dist loadfile
 
 test-slow: $(DEV) ## the slow tests: long chaos, ten thousand jobs
 	$(PYTEST) -m slow

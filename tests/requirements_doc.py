@@ -1,6 +1,7 @@
-"""docs/requirements.md as data, and the tests that bear the numbers of requirements in their names.
+"""The pages that say which test shows what, as data: docs/requirements.md and docs/backends.md.
 
-Run as a program it brings the page up to date: `python tests/requirements_doc.py`.
+A test bears the numbers of what it shows in its name: `test_r013_r014_limits`, `test_rule_08_nobody_is_waited_for`.
+Run as a program it brings the pages up to date: `python tests/requirements_doc.py`.
 """
 
 from __future__ import annotations
@@ -8,18 +9,19 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 from source import ROOT
 
-PATH = ROOT / "docs/requirements.md"
-DOCUMENT = PATH.read_text()
-_ROW = re.compile(r"^\| (R\d{3}) \| (.+) \| (.+) \|$", re.MULTILINE)
+PAGES = (ROOT / "docs/requirements.md", ROOT / "docs/backends.md")
+_ROW = re.compile(r"^\| (R\d{1,3}) \| (.+) \| (.+) \|$", re.MULTILINE)
 _TEST = re.compile(r"`(test_\w+)::(test_\w+)`")
+_NUMBERED = re.compile(r"test((?:_r\d{3}|_rule_\d{2})+)_")
 
 
-def rows() -> list[tuple[str, str, str]]:
+def rows(page: Path) -> list[tuple[str, str, str]]:
     """Number, what holds, and what shows it."""
-    return [(number, what, shown) for number, what, shown in _ROW.findall(DOCUMENT)]
+    return [(number, what, shown) for number, what, shown in _ROW.findall(page.read_text())]
 
 
 def named_in(shown: str) -> set[str]:
@@ -28,13 +30,14 @@ def named_in(shown: str) -> set[str]:
 
 
 def numbered_tests() -> Iterator[tuple[str, str]]:
-    """Every number in a test's name, with that test: `test_r013_r014_limits` has two."""
+    """Every number in a test's name, with that test; rules have one or two digits, `R8`, requirements three, `R081`."""
     for path in sorted((ROOT / "tests").rglob("test_*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_r"):
-                found = re.match(r"test((?:_r\d{3})+)_", node.name)
-                for number in found[1].upper().split("_")[1:] if found else ():
-                    yield number, f"{path.stem}::{node.name}"
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                found = _NUMBERED.match(node.name)
+                for kind, digits in re.findall(r"_(r|rule_)(\d+)", found[1]) if found else ():
+                    number = digits if kind == "r" else str(int(digits))
+                    yield f"R{number}", f"{path.stem}::{node.name}"
 
 
 def by_number() -> dict[str, set[str]]:
@@ -45,8 +48,8 @@ def by_number() -> dict[str, set[str]]:
     return found
 
 
-def up_to_date() -> str:
-    """The page with the tests there are now; what else a row says of itself stays."""
+def up_to_date(page: str) -> str:
+    """A page with the tests there are now; what else a row says of itself stays."""
     tests = by_number()
 
     def row(found: re.Match[str]) -> str:
@@ -56,8 +59,9 @@ def up_to_date() -> str:
         text = ". ".join(filter(None, [names, rest])) if names else f"Decision: {rest}"
         return f"| {number} | {what} | {text} |"
 
-    return _ROW.sub(row, DOCUMENT)
+    return _ROW.sub(row, page)
 
 
 if __name__ == "__main__":
-    PATH.write_text(up_to_date())
+    for path in PAGES:
+        path.write_text(up_to_date(path.read_text()))

@@ -23,7 +23,7 @@ def two(fronting: Home) -> Iterator[tuple[Wire, Wire]]:
 # --- many clients, one process --------------------------------------------------------------------------------------
 
 
-def test_all_speak_to_the_same_process_with_their_own_ids(two: tuple[Wire, Wire]) -> None:
+def test_rule_02_all_speak_to_the_same_process_with_their_own_ids(two: tuple[Wire, Wire]) -> None:
     one, other = two
     for wire in two:
         wire.write({"id": "x", "method": "echo", "params": {"of": id(wire)}})
@@ -31,7 +31,7 @@ def test_all_speak_to_the_same_process_with_their_own_ids(two: tuple[Wire, Wire]
     assert heard(one)["pid"] == heard(other)["pid"]
 
 
-def test_the_brokers_own_methods_stay_its_own(two: tuple[Wire, Wire]) -> None:
+def test_r043_the_brokers_own_methods_stay_its_own(two: tuple[Wire, Wire]) -> None:
     one, other = two
     assert one.refused("job/nope").kind == "method_not_found"
     assert one.refused("backend/nope").kind == "method_not_found"
@@ -49,7 +49,7 @@ def test_methods_of_the_backend_are_not_for_batches(two: tuple[Wire, Wire]) -> N
     assert "result" in second
 
 
-def test_broken_text_of_one_leaves_the_others_served(two: tuple[Wire, Wire]) -> None:
+def test_rule_01_r041_broken_text_of_one_leaves_the_others_served(two: tuple[Wire, Wire]) -> None:
     one, other = two
     for garbage in (b'{"id":1,"method":"echo","params":{"a":"\xff"}}', b'{"id":2,"method":"echo","params":{"a":NaN}}',
                     b'{"id":3,"method":"echo","params":{"a":"\\ud800"}}', b'{"id":1.5,"method":"echo"}'):  # fmt: skip
@@ -58,11 +58,11 @@ def test_broken_text_of_one_leaves_the_others_served(two: tuple[Wire, Wire]) -> 
     assert other.call("echo", a="é\u2028") == {"a": "é\u2028"}
 
 
-def test_what_the_backend_asks_reaches_nobody_and_is_answered(two: tuple[Wire, Wire]) -> None:
+def test_rule_08_what_the_backend_asks_reaches_nobody_and_is_answered(two: tuple[Wire, Wire]) -> None:
     assert two[0].call("ask", what="q")["error"]["code"] == -32601
 
 
-def test_calls_run_side_by_side(two: tuple[Wire, Wire]) -> None:
+def test_rule_10_r046_r047_calls_run_side_by_side(two: tuple[Wire, Wire]) -> None:
     one, other = two
     waits = one.send("wait", gate="side by side")
     assert other.call("echo", a=1) == {"a": 1}
@@ -78,7 +78,7 @@ def test_a_request_is_taken_back(two: tuple[Wire, Wire]) -> None:
         one.answer(waits)
 
 
-def test_a_large_answer_arrives(two: tuple[Wire, Wire]) -> None:
+def test_rule_18_a_large_answer_arrives(two: tuple[Wire, Wire]) -> None:
     assert len(two[0].call("big", size=20_000_000)["text"]) == 20_000_000
 
 
@@ -92,7 +92,7 @@ def test_who_half_closes_still_gets_the_answer(fronting: Home) -> None:
         assert wire.lines.readline() == b""
 
 
-def test_who_leaves_takes_his_requests_along(two: tuple[Wire, Wire], fronting: Home) -> None:
+def test_rule_09_r051_who_leaves_takes_his_requests_along(two: tuple[Wire, Wire], fronting: Home) -> None:
     _, other = two
     with Wire(str(fronting.socket)) as wire:
         wire.send("silent")
@@ -102,7 +102,7 @@ def test_who_leaves_takes_his_requests_along(two: tuple[Wire, Wire], fronting: H
     assert other.call("echo", a=1) == {"a": 1}
 
 
-def test_one_who_does_not_read_delays_nobody(fronting: Home) -> None:
+def test_rule_17_r045_one_who_does_not_read_delays_nobody(fronting: Home) -> None:
     with Wire(str(fronting.socket)) as deaf, Wire(str(fronting.socket)) as other:
         deaf.write({"id": 1, "method": "deltas", "params": {"thread": "T", "count": 200_000}})
         for number in range(200):
@@ -113,7 +113,7 @@ def test_one_who_does_not_read_delays_nobody(fronting: Home) -> None:
 # --- how it is ------------------------------------------------------------------------------------------------------
 
 
-def test_the_state_of_the_backend_is_visible(two: tuple[Wire, Wire]) -> None:
+def test_r063_the_state_of_the_backend_is_visible(two: tuple[Wire, Wire]) -> None:
     one, _ = two
     one.call("echo")
     backend = one.call("backend/status")["backend"]
@@ -161,7 +161,7 @@ def test_it_is_started_by_the_first_who_needs_it(new_home: Callable[..., Home]) 
         (["sh", "-c", "exec sleep 1000"], "did not answer in time"),
     ],
 )
-def test_a_start_that_fails_is_told_and_the_broker_stays(
+def test_r066_a_start_that_fails_is_told_and_the_broker_stays(
     new_home: Callable[..., Home], command: list[str], said: str
 ) -> None:
     home = new_home()
@@ -206,7 +206,7 @@ def test_a_profile_that_cannot_be_used_is_no_start(new_home: Callable[..., Home]
     assert "profile" in home.log_text() or "'backend.x' is unknown" in home.log_text()
 
 
-def test_the_handshake_comes_from_the_cache(new_home: Callable[..., Home]) -> None:
+def test_rule_04_r042_the_handshake_comes_from_the_cache(new_home: Callable[..., Home]) -> None:
     home = codex(new_home)
     one, other = home.connect(), home.connect()
     asked = [wire.send("initialize", clientInfo={"name": "editor"}) for wire in (one, other)]
@@ -219,7 +219,7 @@ def test_the_handshake_comes_from_the_cache(new_home: Callable[..., Home]) -> No
     assert one.start("true")["origin"]["client"] == "editor"
 
 
-def test_a_backend_with_headers(new_home: Callable[..., Home]) -> None:
+def test_rule_08_rule_21_a_backend_with_headers(new_home: Callable[..., Home]) -> None:
     home = with_backend(new_home(), "lsp", "--headers", "--handshake")
     home.start()
     wire = home.connect()
@@ -237,7 +237,9 @@ def test_a_backend_with_headers(new_home: Callable[..., Home]) -> None:
 
 
 @pytest.mark.parametrize("flags", [(), ("--deaf",)])
-def test_a_broker_that_ends_ends_its_backend(new_home: Callable[..., Home], flags: tuple[str, ...]) -> None:
+def test_rule_19_r086_a_broker_that_ends_ends_its_backend(
+    new_home: Callable[..., Home], flags: tuple[str, ...]
+) -> None:
     home = generic(new_home, *flags, more="stop = { eof = 0.1, term = 0.3 }\n")
     wire = home.connect()
     backend, child = heard(wire)["pid"], wire.call("spawn")["pid"]
@@ -250,7 +252,7 @@ def test_a_broker_that_ends_ends_its_backend(new_home: Callable[..., Home], flag
     assert not alive(child)
 
 
-def test_a_broker_nobody_needs_ends_with_its_backend(new_home: Callable[..., Home]) -> None:
+def test_rule_20_r088_a_broker_nobody_needs_ends_with_its_backend(new_home: Callable[..., Home]) -> None:
     home = generic(new_home, JOBBROKER_IDLE_EXIT="300ms")
     wire = home.connect()
     backend = heard(wire)["pid"]
@@ -259,7 +261,7 @@ def test_a_broker_nobody_needs_ends_with_its_backend(new_home: Callable[..., Hom
     assert not alive(backend)
 
 
-def test_the_backend_of_a_killed_broker_is_ended_before_there_is_another(new_home: Callable[..., Home]) -> None:
+def test_rule_14_the_backend_of_a_killed_broker_is_ended_before_there_is_another(new_home: Callable[..., Home]) -> None:
     home = generic(new_home, "--deaf")
     wire = home.connect()
     backend, child = heard(wire)["pid"], wire.call("spawn")["pid"]
@@ -271,7 +273,7 @@ def test_the_backend_of_a_killed_broker_is_ended_before_there_is_another(new_hom
     eventually(lambda: not alive(child), "its children are gone too")
 
 
-def test_a_starting_broker_ends_it_though_it_needs_none(new_home: Callable[..., Home]) -> None:
+def test_rule_14_a_starting_broker_ends_it_though_it_needs_none(new_home: Callable[..., Home]) -> None:
     home = generic(new_home, "--deaf")
     backend = heard(home.connect())["pid"]
     home.kill()
@@ -280,7 +282,7 @@ def test_a_starting_broker_ends_it_though_it_needs_none(new_home: Callable[..., 
     eventually(lambda: not alive(backend), "the leftover is gone")
 
 
-def test_a_backend_whose_shim_was_killed_is_no_backend_any_more(new_home: Callable[..., Home]) -> None:
+def test_rule_14_a_backend_whose_shim_was_killed_is_no_backend_any_more(new_home: Callable[..., Home]) -> None:
     home = generic(new_home, "--deaf")
     wire = home.connect()
     backend = heard(wire)["pid"]

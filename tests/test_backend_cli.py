@@ -1,21 +1,16 @@
-"""`jobctl backend ...`, `jobbrokerd --backend`, and the page that says which test shows which rule."""
+"""`jobctl backend ...` and `jobbrokerd --backend`."""
 
 from __future__ import annotations
 
-import re
 import subprocess
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
 from backends import FAKE, with_backend
 from harness import Home
 from jobctl import Cli
-from source import ROOT
-
-TESTS = ROOT / "tests"
 
 
 @pytest.fixture
@@ -100,24 +95,3 @@ def test_the_command_line_of_the_daemon(new_home: Callable[..., Home]) -> None:
         )
         assert done.returncode in (2, 78)
         assert said in done.stderr
-
-
-def test_the_page_names_tests_that_exist() -> None:
-    page = (ROOT / "docs" / "backends.md").read_text()
-    assert {f"R{number}" for number in range(1, 24)} <= set(re.findall(r"R\d+", page))
-    assert _requirements(page) >= set(range(40, 106)) - {59, 74, 75, 76, 77, 78, 79, 89}
-    for file, names in re.findall(r"`(test_\w+\.py)(?:: (test_\w+\*?))?`", page):
-        text = (TESTS / file).read_text()
-        if names:
-            assert re.search(rf"def {names.rstrip('*')}", text), f"{file} has no {names}"
-    for name in re.findall(r", `(test_\w+\*?)`", page):
-        if not name.endswith(".py"):
-            assert any(f"def {name.rstrip('*')}" in path.read_text() for path in Path(TESTS).glob("test_*.py")), name
-
-
-def _requirements(page: str) -> set[int]:
-    """The numbers in the table of requirements, ranges spelled out."""
-    found: set[int] = set()
-    for first, last in re.findall(r"R(\d{3})(?:-R(\d{3}))?", page):
-        found |= set(range(int(first), int(last or first) + 1))
-    return found

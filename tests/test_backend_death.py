@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,7 +25,9 @@ DEATHS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("how", DEATHS)
-def test_everybody_hears_how_it_died(new_home: Callable[..., Home], how: str) -> None:
+def test_rule_12_rule_13_r072_r080_r081_r083_everybody_hears_how_it_died(
+    new_home: Callable[..., Home], how: str
+) -> None:
     home = codex(new_home)
     asking, killer, listening, silent = (home.connect() for _ in range(4))
     job = turn(asking, "respond", "never")
@@ -57,17 +61,74 @@ def test_everybody_hears_how_it_died(new_home: Callable[..., Home], how: str) ->
     assert wire.call("echo", a=1) == {"a": 1}
 
 
-def test_the_end_of_its_stdout_is_its_end(new_home: Callable[..., Home]) -> None:
+def test_rule_12_rule_13_the_end_of_its_stdout_is_its_end_and_the_listener_goes_first(
+    new_home: Callable[..., Home],
+) -> None:
+    home = codex(new_home)
+    wire = home.connect()
+    job = turn(wire, "respond", "never")
+    backend, child = heard(wire)["pid"], wire.call("spawn")["pid"]
+    wire.send("eof")
+    notice = wire.note("notifications/broker/shuttingDown")
+    assert (notice["reason"], notice["lostJobs"]) == ("backend_exit", [job["id"]])
+    assert not home.socket.exists(), "before anybody is told, nobody new is let in"
+    assert home.wait() == 1
+    assert not alive(backend)
+    assert not alive(child)
+    log = home.log_text()
+    assert log.index("leaving: reason=backend_exit") < log.index("the backend closed its stdout")
+
+
+def test_rule_12_a_backend_whose_last_word_is_its_first(new_home: Callable[..., Home]) -> None:
+    home = new_home()
+    answer = '{"jsonrpc":"2.0","id":1,"result":{}}'
+    command = json.dumps(["sh", "-c", f"read line; echo '{answer}'; echo gone >&2; exit 3"])
+    (home.root / "config.toml").write_text(f'[instances.default.backend]\nprofile = "mcp"\ncommand = {command}\n')
+    home.start()
+    wire, other = home.connect(), home.connect()
+    assert wire.call("initialize") == {}
+    for each in (wire, other):
+        notice = farewell(each)
+        assert (notice["reason"], notice["exitCode"], notice["stderrTail"]) == ("backend_exit", 3, "gone")
+    assert home.wait() == 1
+
+
+def test_rule_14_a_shim_that_is_stopped_does_not_keep_the_broker(new_home: Callable[..., Home]) -> None:
     home = generic(new_home)
     wire = home.connect()
     backend = heard(wire)["pid"]
-    wire.send("eof")
-    assert wire.note("notifications/broker/shuttingDown")["reason"] == "backend_exit"
+    shim = int(Path(f"/proc/{backend}/stat").read_text().rpartition(")")[2].split()[1])
+    os.kill(shim, signal.SIGSTOP)
+    os.kill(backend, signal.SIGKILL)
+    assert farewell(wire)["reason"] == "backend_exit"
     assert home.wait() == 1
-    assert not alive(backend)
+    home.start()
+    assert heard(home.connect())["pid"] != backend
+    eventually(lambda: not alive(shim), "the shim is gone")
 
 
-def test_last_words_that_are_still_in_the_pipe_are_heard(new_home: Callable[..., Home]) -> None:
+def test_r084_requests_on_the_way_when_it_dies_are_answered(new_home: Callable[..., Home]) -> None:
+    home = generic(new_home)
+    wire, killer = home.connect(), home.connect()
+    backend = heard(killer)["pid"]
+    before = [wire.send("silent") for _ in range(50)]
+    killer.call("echo")
+    os.kill(backend, signal.SIGKILL)
+    after = [wire.send("echo") for _ in range(50)]
+    kinds: list[str] = []
+    try:
+        for identity in (*before, *after):
+            with pytest.raises(Failed) as caught:
+                wire.answer(identity)
+            kinds.append(caught.value.kind)
+    except EOFError:  # the last ones came after the broker had read its last
+        pass
+    assert len(kinds) >= len(before)
+    assert set(kinds) <= {"backend_gone", "shutting_down"}
+    assert home.wait() == 1
+
+
+def test_rule_12_last_words_that_are_still_in_the_pipe_are_heard(new_home: Callable[..., Home]) -> None:
     home = generic(new_home)
     wire, killer = home.connect(), home.connect()
     heard(killer)
@@ -83,7 +144,7 @@ def test_last_words_that_are_still_in_the_pipe_are_heard(new_home: Callable[...,
     assert home.wait() == 1
 
 
-def test_a_client_that_does_not_read_does_not_keep_the_broker(new_home: Callable[..., Home]) -> None:
+def test_rule_13_r081_a_client_that_does_not_read_does_not_keep_the_broker(new_home: Callable[..., Home]) -> None:
     home = generic(new_home)
     deaf, other = home.connect(), home.connect()
     heard(other)
@@ -94,7 +155,7 @@ def test_a_client_that_does_not_read_does_not_keep_the_broker(new_home: Callable
     assert home.wait() == 1
 
 
-def test_a_hang_that_is_to_end_it_ends_it(new_home: Callable[..., Home]) -> None:
+def test_rule_15_a_hang_that_is_to_end_it_ends_it(new_home: Callable[..., Home]) -> None:
     more = "[instances.default.backend.probe]\nidle = 0.2\nwait = 0.1\nmisses = 2\nwhile_busy = true\nhung = 'kill'\n"
     home = generic(new_home, more=more)
     wire = home.connect()
@@ -107,7 +168,19 @@ def test_a_hang_that_is_to_end_it_ends_it(new_home: Callable[..., Home]) -> None
     assert not alive(backend)
 
 
-def test_a_hang_is_visible_and_passes(new_home: Callable[..., Home]) -> None:
+def test_r042_a_handshake_is_answered_though_the_backend_is_hung(new_home: Callable[..., Home]) -> None:
+    home = codex(new_home)
+    wire, other = home.connect(), home.connect()
+    first = wire.call("initialize")
+    backend = heard(wire)["pid"]
+    os.kill(backend, signal.SIGSTOP)
+    wire.send("echo")
+    assert other.call("initialize") == first
+    assert other.call("broker/ping")["instance"] == "default"
+    os.kill(backend, signal.SIGCONT)
+
+
+def test_rule_15_r063_a_hang_is_visible_and_passes(new_home: Callable[..., Home]) -> None:
     more = "[instances.default.backend.probe]\nidle = 0.2\nwait = 0.1\nmisses = 2\nwhile_busy = true\n"
     home = generic(new_home, more=more)
     wire, other = home.connect(), home.connect()
@@ -120,7 +193,9 @@ def test_a_hang_is_visible_and_passes(new_home: Callable[..., Home]) -> None:
     assert other.call("backend/status")["backend"]["state"] == "up"
 
 
-def test_twenty_hear_of_it_and_twenty_who_come_meanwhile_are_served_by_the_next(new_home: Callable[..., Home]) -> None:
+def test_rule_13_r080_r082_twenty_hear_of_it_and_twenty_who_come_meanwhile_are_served_by_the_next(
+    new_home: Callable[..., Home],
+) -> None:
     home = generic(new_home)
     there = [home.connect() for _ in range(20)]
     heard(there[0])

@@ -17,7 +17,7 @@ UPDATED, REMOVED, LEAVING = (
 )  # fmt: skip
 
 
-def test_ping_and_status(client: Wire, shared: Home) -> None:
+def test_r063_ping_and_status(client: Wire, shared: Home) -> None:
     assert shared.process is not None
     ping = client.call("broker/ping")
     assert (ping["pid"], ping["protocol"], ping["instance"]) == (shared.process.pid, 1, "default")
@@ -187,7 +187,7 @@ def test_news_of_an_end_comes_before_the_answer_of_a_wait(client: Wire) -> None:
 # --- the end of the broker ------------------------------------------------------------------------------------------
 
 
-def test_if_idle_is_refused_while_jobs_are_live(home: Home) -> None:
+def test_r087_if_idle_is_refused_while_jobs_are_live(home: Home) -> None:
     wire = home.connect()
     job = wire.start("sleep", "60")["id"]
     failed = wire.refused("broker/shutdown")
@@ -199,7 +199,7 @@ def test_if_idle_is_refused_while_jobs_are_live(home: Home) -> None:
     assert home.wait() == 0
 
 
-def test_keep_jobs_keeps_them(home: Home) -> None:
+def test_r086_keep_jobs_keeps_them(home: Home) -> None:
     wire = home.connect()
     job = wire.start("sleep", "60")
     wire.call("broker/shutdown", mode="keepJobs")
@@ -233,7 +233,7 @@ def test_cancel_jobs_ends_them_with_grace(new_home: Callable[..., Home]) -> None
     assert wire.output(polite).endswith("bye\n")
 
 
-def test_nothing_is_started_while_the_broker_leaves(home: Home) -> None:
+def test_r082_nothing_is_started_while_the_broker_leaves(home: Home) -> None:
     wire = home.connect()
     slow = wire.shell("trap 'sleep 0.3' TERM; echo up; while :; do sleep 0.01; done")["id"]
     wire.until_output(slow, "up")
@@ -243,7 +243,7 @@ def test_nothing_is_started_while_the_broker_leaves(home: Home) -> None:
     assert home.wait() == 0
 
 
-def test_what_is_unfinished_is_answered_and_everybody_is_told(home: Home) -> None:
+def test_r082_what_is_unfinished_is_answered_and_everybody_is_told(home: Home) -> None:
     wire, silent, batch = home.connect(), home.connect(), home.connect()
     job = wire.start("sleep", "60")["id"]
     waiting = wire.send("job/wait", ids=[job])

@@ -52,7 +52,7 @@ def test_a_job_from_start_to_end(client: Client, tmp_path: Path) -> None:
         client.get("tests")
 
 
-def test_the_environment_is_ours_or_as_given(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_r071_the_environment_is_ours_or_as_given(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OURS", "1")
     ours = client.start(["true"]).job.id
     given = client.start(["true"], env={"GIVEN": "caf\udce9"}).job.id

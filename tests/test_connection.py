@@ -50,11 +50,22 @@ def errors(wire: Wire, *messages: bytes) -> list[int]:
 
 
 @pytest.mark.parametrize(
-    "garbage", [b"\x00\x01\x02", b"GET / HTTP/1.1\r\n\r\n", b"\xff\xfe", b"Connection: x\r\n\r\n", b"c" * 9000]
+    "garbage", [b"\x00\x01\x02", b"GET / HTTP/1.1\r\n\r\n", b"\xff\xfe", b"\xef\xbb\xbf{}", b"\n \x94\x00\x01"]
 )
-def test_another_language_is_hung_up_on(client: Wire, other: Wire, garbage: bytes) -> None:
+def test_s01_another_language_is_hung_up_on(shared: Home, client: Wire, other: Wire, garbage: bytes) -> None:
+    before = shared.log_text().count("closed, no framing we know")
     client.sock.sendall(garbage)
     assert list(lines(client)) == []
+    assert shared.log_text().count("closed, no framing we know") == before + 1
+
+
+@pytest.mark.parametrize("garbage", [b"Connection: x\r\n\r\n", b"c" * 9000, b"Content-Length: 1e3\r\n\r\n{}"])
+def test_s02_headers_that_tell_no_length_are_answered_and_hung_up_on(client: Wire, other: Wire, garbage: bytes) -> None:
+    good = b'{"id":7,"method":"broker/ping"}'
+    client.sock.sendall(b"Content-Length: %d\r\n\r\n%s" % (len(good), good) + garbage)
+    said = b"".join(client.lines)
+    answers = [json.loads(part.partition(b"\r\n\r\n")[2]) for part in said.split(b"Content-Length: ")[1:]]
+    assert [(answer["id"], answer.get("error", {}).get("code")) for answer in answers] == [(7, None), (None, -32700)]
 
 
 def test_a_client_may_speak_with_headers(client: Wire) -> None:
@@ -66,6 +77,27 @@ def test_a_client_may_speak_with_headers(client: Wire) -> None:
         answer = json.loads(client.lines.read(int(head.split()[1])))
         assert answer["id"] in (1, 2)
     assert answer["error"]["code"] == -32601
+
+
+def test_s03_whatever_is_sent_to_a_client_with_headers_has_them(shared: Home) -> None:
+    asked = [
+        {"id": 1, "method": "events/subscribe", "params": {"output": True}},
+        {"id": 2, "method": "job/start", "params": {"argv": ["sh", "-c", "echo some output"]}},
+        [{"id": 3, "method": "nope"}],
+        {"id": 4, "method": "job/wait", "params": {"ids": ["@none"]}},
+    ]
+    with Wire(str(shared.socket)) as speaker:
+        for each in asked:
+            text = json.dumps(each).encode()
+            speaker.sock.sendall(b"Content-Length: %d\r\n\r\n%s" % (len(text), text))
+        kinds: set[str] = set()
+        while not {"notifications/job/output", "completed"} <= kinds:
+            head = speaker.lines.readline()
+            assert head.startswith(b"Content-Length: "), head
+            assert speaker.lines.readline() == b"\r\n"
+            message: Any = json.loads(speaker.lines.read(int(head.split()[1])))
+            single: Message = {} if isinstance(message, list) else message
+            kinds |= {single.get("method", ""), single.get("params", {}).get("job", {}).get("status", "")}
 
 
 @pytest.mark.parametrize(
@@ -91,13 +123,13 @@ def test_a_client_may_speak_with_headers(client: Wire) -> None:
         (b'{"id":1,"method":"job/get","params":"abc"}', -32602),
     ],
 )
-def test_bad_messages_are_answered_and_the_connection_goes_on(
+def test_r041_bad_messages_are_answered_and_the_connection_goes_on(
     client: Wire, other: Wire, message: bytes, code: int
 ) -> None:
     assert errors(client, message, b'{"id":2,"method":"no/such"}') == [code, -32601]
 
 
-def test_what_wants_no_answer_gets_none(client: Wire) -> None:
+def test_r043_what_wants_no_answer_gets_none(client: Wire) -> None:
     client.sock.sendall(b'\r\n \n{"jsonrpc":"2.0","result":1,"id":7}\n{"method":"who/knows"}\n[{"method":"x"}]\n')
     assert client.call("broker/ping")
 
@@ -133,7 +165,7 @@ def test_a_batch_is_answered_as_one(client: Wire) -> None:
 # --- too much -------------------------------------------------------------------------------------------------------
 
 
-def test_a_line_without_end_is_thrown_away_as_it_comes(client: Wire, other: Wire, shared: Home) -> None:
+def test_r045_a_line_without_end_is_thrown_away_as_it_comes(client: Wire, other: Wire, shared: Home) -> None:
     before = resident(pid_of(shared))
     block = b"x" * MIB
     most = 0
@@ -185,7 +217,7 @@ def test_who_never_reads_is_not_read_from(client: Wire, other: Wire, shared: Hom
     assert resident(pid_of(shared)) - before < 64 * MIB
 
 
-def test_who_never_reads_the_news_is_let_go(other: Wire, shared: Home) -> None:
+def test_r045_who_never_reads_the_news_is_let_go(other: Wire, shared: Home) -> None:
     with Wire(str(shared.socket)) as deaf:
         deaf.call("events/subscribe")
         eventually(lambda: other.call("broker/status")["connections"] == 2, "earlier clients are gone")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import pytest
 from hypothesis import given, strategies as st
@@ -11,14 +11,13 @@ from jobclient.protocol.framing import (
     MAX_HEADER,
     MAX_MESSAGE,
     OVERSIZED,
+    EitherReader,
     FramingLost,
     HeaderReader,
     LineReader,
     Oversized,
     encode_headers,
     encode_line,
-    is_header_framing,
-    is_line_framing,
 )
 
 LIMIT = 12
@@ -45,7 +44,7 @@ def expected(stream: bytes, limit: int) -> list[bytes | Oversized]:
 
 
 @given(stream=streams, at=cuts)
-def test_any_chunking_gives_the_same_messages(stream: bytes, at: list[int]) -> None:
+def test_r040_any_chunking_gives_the_same_messages(stream: bytes, at: list[int]) -> None:
     assert read(cut(stream, at), LIMIT) == expected(stream, LIMIT)
 
 
@@ -55,7 +54,7 @@ def test_one_byte_at_a_time(stream: bytes) -> None:
 
 
 @given(text=st.text(st.characters(codec="utf-8", exclude_characters="\n\r\t "), min_size=1), at=cuts)
-def test_characters_of_several_bytes_may_be_cut_anywhere(text: str, at: list[int]) -> None:
+def test_r040_characters_of_several_bytes_may_be_cut_anywhere(text: str, at: list[int]) -> None:
     assert read(cut(encode_line(text.encode()), at)) == [text.encode()]
 
 
@@ -72,7 +71,7 @@ def test_characters_of_several_bytes_may_be_cut_anywhere(text: str, at: list[int
     ],
     ids=["empty", "blank lines", "CRLF", "blanks around", "no last newline", "CR at the end", "CR within"],
 )
-def test_lines(stream: bytes, messages: list[bytes]) -> None:
+def test_r040_lines(stream: bytes, messages: list[bytes]) -> None:
     assert read([stream]) == messages
 
 
@@ -84,7 +83,7 @@ def test_the_limit_is_exact_however_the_line_comes(size: int, step: int) -> None
     assert read(chunks, LIMIT) == [b"x" * size if size <= LIMIT else OVERSIZED, b"next"]
 
 
-def test_an_oversized_line_is_told_once_and_the_stream_goes_on() -> None:
+def test_rule_18_r045_an_oversized_line_is_told_once_and_the_stream_goes_on() -> None:
     reader = LineReader(LIMIT)
     assert reader.feed(b"first\n" + b"x" * 20) == [b"first", OVERSIZED]
     assert reader.feed(b"x" * 1000) == []
@@ -144,11 +143,6 @@ def test_work_grows_with_the_bytes_not_with_their_square(stream: bytes, step: in
     assert counting.searched <= 3 * len(stream)
 
 
-def test_the_first_byte_tells_the_framing() -> None:
-    assert all(is_line_framing(first) for first in b"{[ \t\r\n")
-    assert not any(is_line_framing(first) for first in b'Cc"P\x94\xef\x000')
-
-
 def test_a_line_is_the_message_and_one_newline() -> None:
     assert encode_line(b"{}") == b"{}\n"
     assert MAX_MESSAGE == 16 * 1024 * 1024
@@ -194,7 +188,7 @@ def test_other_headers_do_not_matter() -> None:
         b"Content-Length: 9999999999999\r\n\r\n", b"{}\r\n\r\n", b"x" * MAX_HEADER,
     ],
 )  # fmt: skip
-def test_headers_that_cannot_be_read_lose_the_framing(stream: bytes) -> None:
+def test_rule_18_headers_that_cannot_be_read_lose_the_framing(stream: bytes) -> None:
     with pytest.raises(FramingLost):
         read_headers([stream])
 
@@ -208,7 +202,95 @@ def test_a_long_message_is_not_kept_while_it_is_skipped() -> None:
     assert reader.feed(b"x" * 950 + encode_headers(b"{}")) == [b"{}"]
 
 
-def test_no_byte_begins_both_framings() -> None:
-    assert is_header_framing(ord("C"))
-    assert is_header_framing(ord("c"))
-    assert not any(is_line_framing(byte) and is_header_framing(byte) for byte in range(256))
+@given(messages=bodies, at=cuts)
+def test_what_came_before_the_framing_was_lost_is_known_however_it_was_cut(
+    messages: list[bytes], at: list[int]
+) -> None:
+    stream = b"".join(map(encode_headers, messages)) + b"Content-Length: no\r\n\r\n{}"
+    kept = [message if len(message) <= LIMIT else OVERSIZED for message in messages]
+    assert read_either(cut(stream, at)) == (kept, encode_headers, True)
+
+
+# --- either of them -------------------------------------------------------------------------------------------------
+
+blanks = st.text(" \t\r\n", max_size=5).map(str.encode)
+framed = st.sampled_from([encode_line, encode_headers])
+objects = st.lists(st.sampled_from([b"{}", b"[]", b'{"a":1}', b"[1,2]", b'{"long":[12345]}']), min_size=1, max_size=6)
+
+Read = tuple[list[bytes | Oversized], Callable[[bytes], bytes], bool]
+"""The messages, the framing they are to be answered in, and whether it was lost so that the peer can be told."""
+
+
+def read_either(chunks: Iterable[bytes]) -> Read:
+    reader = EitherReader(LIMIT)
+    messages: list[bytes | Oversized] = []
+    try:
+        for chunk in chunks:
+            messages += reader.feed(chunk)
+    except FramingLost as exc:
+        return messages + exc.before, reader.frame, exc.spoken
+    return messages + reader.finish(), reader.frame, False
+
+
+@given(before=blanks, frame=framed, messages=objects, at=cuts)
+def test_s01_the_first_byte_that_is_no_blank_tells(
+    before: bytes, frame: Callable[[bytes], bytes], messages: list[bytes], at: list[int]
+) -> None:
+    stream = before + b"".join(map(frame, messages))
+    kept = [message if len(message) <= LIMIT else OVERSIZED for message in messages]
+    assert read_either(cut(stream, at)) == (kept, frame, False)
+
+
+@given(first=objects, second=objects, at=cuts)
+def test_s01_the_framing_is_kept(first: list[bytes], second: list[bytes], at: list[int]) -> None:
+    """What looks like headers is, among lines, a line that is no message; and the other way it is the end."""
+    behind = b"".join(map(encode_headers, second))
+    messages, frame, _ = read_either(cut(b"".join(map(encode_line, first)) + behind, at))
+    assert frame is encode_line
+    assert len(messages) == len(first) + len(LineReader(LIMIT).feed(behind + b"\n"))
+    stream = b"".join(map(encode_headers, first)) + b"".join(map(encode_line, second)) + b"\r\n\r\n"
+    messages, frame, lost = read_either(cut(stream, at))
+    assert (len(messages), frame, lost) == (len(first), encode_headers, True)
+
+
+@pytest.mark.parametrize("first", sorted(set(range(256)) - set(b"{[Cc \t\r\n")))
+def test_s01_no_other_byte_begins_anything(first: int) -> None:
+    assert read_either([b"\r\n ", bytes([first]) + b'{"a":1}\n']) == ([], encode_line, False)
+    with pytest.raises(FramingLost) as caught:
+        EitherReader().feed(bytes([first]))
+    assert not caught.value.spoken, "nobody knows how to tell that peer"
+
+
+def test_s01_who_says_nothing_is_told_things_as_lines() -> None:
+    reader = EitherReader()
+    assert reader.feed(b" \n") == [] == reader.finish()
+    assert reader.frame(b"{}") == b"{}\n"
+
+
+@given(message=st.text(max_size=50).map(str.encode))
+def test_s03_the_header_is_exactly_this(message: bytes) -> None:
+    head, _, body = encode_headers(message).partition(b"\r\n\r\n")
+    assert head == b"Content-Length: %d" % len(message)
+    assert len(head) + 4 <= 100
+    assert body == message
+
+
+names = st.sampled_from([b"content-length", b"Content-Length", b"CONTENT-LENGTH", b" Content-Length "])
+others = st.lists(
+    st.sampled_from([
+        b"Content-Type: application/vscode-jsonrpc; charset=utf8", b"content-type:application/vim-jsonrpc",
+        b"C-Unknown: \xff\x00:;", b"Connection", b"Content-Length-Of-Nothing: 7",
+    ])
+)  # fmt: skip
+
+
+@given(before=others, name=names, blank=st.sampled_from([b"", b" ", b"\t  "]), after=others, at=cuts)
+def test_s02_headers_as_they_come(
+    before: list[bytes], name: bytes, blank: bytes, after: list[bytes], at: list[int]
+) -> None:
+    header = b"\r\n".join([*before, name.lstrip() + b":" + blank + b"2" + blank, *after])
+    assert read_either(cut(header + b"\r\n\r\n{}" + encode_headers(b"[]"), at)) == (
+        [b"{}", b"[]"],
+        encode_headers,
+        False,
+    )

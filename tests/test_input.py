@@ -201,6 +201,43 @@ def test_after_the_end_nothing_more_comes(client: Wire) -> None:
     client.call("job/cancel", id=job)
 
 
+def test_what_waits_behind_the_end_is_refused(home: Home) -> None:
+    """The job stands still until all are sent, and its shim until all are answered: it has not let go of the pipe."""
+    wire = home.connect()
+    job = begin(wire, "echo up; kill -STOP $$; wc -c")
+    eventually(lambda: wire.get(job)["status"] == "stopped", "stopped")
+    shim = int(home.record(job).rpartition(b"\0")[2].split()[1])
+    os.kill(shim, signal.SIGSTOP)
+    wanted: list[Message] = [{"data": "x" * 300_000}, {"close": True}, {"data": "late"}, {"close": True}]
+    sent = [wire.send("job/input", id=job, **each) for each in wanted]
+    wire.call("broker/ping")
+    os.kill(wire.get(job)["pid"], signal.SIGCONT)
+    try:
+        assert wire.answer(sent[0]) == wire.answer(sent[1]) == {}
+        with pytest.raises(Failed) as refused:
+            wire.answer(sent[2])
+        assert (refused.value.kind, refused.value.data["written"]) == ("invalid_state", 0)
+        assert wire.answer(sent[3]) == {}
+    finally:
+        os.kill(shim, signal.SIGCONT)
+    eventually(lambda: wire.get(job)["status"] != "stopped", "known to go on")
+    wire.ended(job)
+    assert wire.output(job) == "up\n300000\n"
+
+
+def test_an_input_ends_with_its_job_though_a_stranger_could_read_it(client: Wire) -> None:
+    job = begin(client, "echo up; sleep 1000")
+    stranger = os.open(f"/proc/{client.get(job)['pid']}/fd/0", os.O_RDONLY)
+    try:
+        waiting = client.send("job/input", id=job, data="x" * MAX_PIECE)
+        client.call("job/cancel", id=job, graceMs=0)
+        with pytest.raises(Failed) as refused:
+            client.answer(waiting)
+        assert (refused.value.kind, refused.value.data["id"]) == ("invalid_state", job)
+    finally:
+        os.close(stranger)
+
+
 def test_only_a_pipe_is_fed(client: Wire) -> None:
     job = client.start("sleep", "1000")["id"]
     assert "pipe" in str(client.refused("job/input", id=job, data="x"))

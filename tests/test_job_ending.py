@@ -27,7 +27,7 @@ def ends(job: Message) -> tuple[object, ...]:
 # --- cancel ---------------------------------------------------------------------------------------------------------
 
 
-def test_cancel_means_gone(client: Wire, tmp_path: Path) -> None:
+def test_r104_cancel_means_gone(client: Wire, tmp_path: Path) -> None:
     pids = tmp_path / "pids"
     script = (
         f"setsid sleep 60 & echo $! >> {pids}; (sleep 60 & echo $! >> {pids}); echo up; trap '' TERM; wait; sleep 60"
@@ -103,7 +103,7 @@ def cancelled(wire: Wire, name: str) -> Message:
             return job
 
 
-def test_cancel_in_the_moment_of_the_start(client: Wire, tmp_path: Path) -> None:
+def test_r104_cancel_in_the_moment_of_the_start(client: Wire, tmp_path: Path) -> None:
     """Handed over, claimed, about to spawn, running: wherever the cancellation falls, it is one of two truths."""
     for n in range(60):
         proof = tmp_path / f"ran-{n}"

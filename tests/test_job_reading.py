@@ -77,7 +77,7 @@ def test_the_beginning_of_an_id(client: Wire) -> None:
 # --- list -----------------------------------------------------------------------------------------------------------
 
 
-def test_list_is_newest_first_with_filters(client: Wire, tmp_path: Path) -> None:
+def test_r100_list_is_newest_first_with_filters(client: Wire, tmp_path: Path) -> None:
     label = {"test": "filters"}
     for n in range(3):
         client.run("sh", "-c", f"exit {n}", name=f"filter-{n}", labels=label, cwd=str(tmp_path))
@@ -154,7 +154,7 @@ def test_wait_is_in_order_of_completion(client: Wire, tmp_path: Path) -> None:
     assert [job["id"] for job in again["jobs"]] == [jobs[n]["id"] for n in (2, 0, 1)]
 
 
-def test_wait_for_any_and_with_a_timeout(client: Wire, tmp_path: Path) -> None:
+def test_r103_wait_for_any_and_with_a_timeout(client: Wire, tmp_path: Path) -> None:
     slow, quick = released(client, tmp_path / "slow", 1)[0], released(client, tmp_path / "quick", 1)[0]
     both = [slow["id"], quick["id"]]
     nothing = client.call("job/wait", ids=both, timeoutMs=0)

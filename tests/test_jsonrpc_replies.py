@@ -102,7 +102,7 @@ def test_whatever_a_value_holds_the_output_is_clean(value: Json) -> None:
         (("\0", b"\0"), ["\ufffd", "AA=="]),
         ("é🦊\x7f", "é🦊\x7f"),
     ],
-    ids=repr,
+    ids=lambda value: f"raw {bytes(value)!r}" if isinstance(value, msgspec.Raw) else repr(value),
 )
 def test_what_is_not_text_becomes_a_replacement_character(value: object, expected: object) -> None:
     assert json.loads(encode(value)) == expected

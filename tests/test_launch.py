@@ -53,7 +53,7 @@ def test_nobody_there(answer: Answer, locked: bool, held: bool, may_start: bool,
     assert launch.decide(answer, locked=locked, held=held, may_start=may_start, unit=unit) == step
 
 
-def test_a_busy_broker_is_waited_for_whatever_else_is_true() -> None:
+def test_r064_a_busy_broker_is_waited_for_whatever_else_is_true() -> None:
     for locked, held, may_start, unit in itertools.product(YES_NO, repeat=4):
         assert launch.decide("busy", locked=locked, held=held, may_start=may_start, unit=unit) == "wait"
 
@@ -105,7 +105,7 @@ def test_a_lock_nobody_holds_says_nothing(state: Path) -> None:
     assert holder.find("default") is None
 
 
-def test_the_holder_says_where_it_is(state: Path) -> None:
+def test_r060_the_holder_says_where_it_is(state: Path) -> None:
     descriptor = hold(state, json.dumps({"pid": 7, "socket": "/x", "version": "1"}))
     found = holder.find("default")
     assert found is not None
@@ -123,7 +123,7 @@ def test_a_holder_that_has_not_said_yet(state: Path, text: str) -> None:
     os.close(descriptor)
 
 
-def test_nobody_is_terminated_who_does_not_hold_the_lock(state: Path) -> None:
+def test_r073_nobody_is_terminated_who_does_not_hold_the_lock(state: Path) -> None:
     os.close(hold(state, json.dumps({"pid": os.getpid(), "socket": "/x"})))
     assert not holder.terminate("default")
 
@@ -144,7 +144,7 @@ def test_a_broker_under_another_runtime_directory_is_found(state: Path, tmp_path
     os.close(descriptor)
 
 
-def test_who_holds_the_lock_and_answers_nowhere_is_waited_for_not_replaced(state: Path) -> None:
+def test_r067_who_holds_the_lock_and_answers_nowhere_is_waited_for_not_replaced(state: Path) -> None:
     descriptor = hold(state, json.dumps({"pid": 7, "socket": "/nowhere/default.sock"}))
     with pytest.raises(errors.BrokerUnavailable, match=r"pid 7\) does not answer.*jobctl broker restart"):
         launch.reach("default", soon(0.1), may_start=True)
@@ -173,7 +173,7 @@ def broken_python(tmp_path: Path, script: str) -> str:
     return str(made)
 
 
-def test_a_broker_that_ends_while_starting_is_reported_with_its_words(
+def test_r066_a_broker_that_ends_while_starting_is_reported_with_its_words(
     state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (state / "broker.log").write_text("old words\n")

@@ -112,7 +112,7 @@ def test_a_store_of_a_newer_version_is_not_touched(new_home: Callable[..., Home]
 
 @pytest.mark.parametrize("place", ["state/default/lock", "state/default/notify", "run/default.sock", "run/default.pid"])
 @pytest.mark.parametrize("kind", ["file", "dangling link", "link", "directory"])
-def test_what_stands_in_the_way(new_home: Callable[..., Home], place: str, kind: str) -> None:
+def test_r068_what_stands_in_the_way(new_home: Callable[..., Home], place: str, kind: str) -> None:
     """What an earlier broker may have left is replaced; a directory is nobody's leftover, nor is a link to a lock."""
     home = new_home()
     for name in ("run", "state", "state/default"):
@@ -234,7 +234,7 @@ def test_everything_is_private(home: Home) -> None:
                 assert mode == (0o700 if path.is_dir() else 0o600), f"{path} {mode:o}"
 
 
-def test_the_log_has_one_line_an_event(home: Home) -> None:
+def test_r073_the_log_has_one_line_an_event(home: Home) -> None:
     wire = home.connect()
     job = wire.run("sh", "-c", "exit 3", name="two\nlines")["id"]
     log = home.log_text().splitlines()
@@ -304,7 +304,7 @@ def test_few_descriptors_are_no_catastrophe(new_home: Callable[..., Home]) -> No
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_it_and_no_job(home: Home, number: signal.Signals) -> None:
+def test_r072_r086_a_signal_ends_it_and_no_job(home: Home, number: signal.Signals) -> None:
     assert home.process is not None
     wire, silent = home.connect(), home.connect()
     job = wire.start("sleep", "60")
@@ -320,7 +320,7 @@ def test_a_signal_ends_it_and_no_job(home: Home, number: signal.Signals) -> None
     assert home.connect().get(job["id"])["pid"] == job["pid"]
 
 
-def test_it_ends_though_a_client_does_not_read(home: Home) -> None:
+def test_r081_it_ends_though_a_client_does_not_read(home: Home) -> None:
     wire, deaf = home.connect(), home.connect()
     job = wire.run("sh", "-c", "head -c 1000000 /dev/zero")["id"]
     for _ in range(20):
@@ -331,7 +331,7 @@ def test_it_ends_though_a_client_does_not_read(home: Home) -> None:
     assert time.monotonic() - begun < 5
 
 
-def test_nobody_needs_it(new_home: Callable[..., Home]) -> None:
+def test_r088_nobody_needs_it(new_home: Callable[..., Home]) -> None:
     home = new_home(JOBBROKER_IDLE_EXIT="300ms")
     home.start()
     wire = home.connect()

@@ -25,7 +25,7 @@ ONCE = ["job/signal", "job/remove", "job/cleanup", "job/input", "broker/shutdown
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_what_cannot_happen_twice_is_repeated(place: str, method: str) -> None:
+def test_r057_what_cannot_happen_twice_is_repeated(place: str, method: str) -> None:
     answers = {method.replace("/", "_"): in_turn(HangUp(), {"done": True})}
     with Scripted(place, **answers) as broker, Link() as link:
         assert link.request(method, {"idempotencyKey": "k"}) == {"done": True}
@@ -34,7 +34,7 @@ def test_what_cannot_happen_twice_is_repeated(place: str, method: str) -> None:
 
 
 @pytest.mark.parametrize("method", ONCE)
-def test_what_could_happen_twice_is_not(place: str, method: str) -> None:
+def test_r057_what_could_happen_twice_is_not(place: str, method: str) -> None:
     with Scripted(place, **{method.replace("/", "_"): in_turn(HangUp(), {})}) as broker, Link() as link:
         with pytest.raises(errors.ConnectionLost):
             link.request(method, {})
@@ -43,7 +43,7 @@ def test_what_could_happen_twice_is_not(place: str, method: str) -> None:
 
 
 @pytest.mark.parametrize("method", ["job/signal", "job/get"])
-def test_a_broker_on_its_way_out_is_left_for_the_next(place: str, method: str) -> None:
+def test_r064_a_broker_on_its_way_out_is_left_for_the_next(place: str, method: str) -> None:
     answers = {method.replace("/", "_"): in_turn(errors.ShuttingDown("going"), {"done": True})}
     with Scripted(place, **answers) as broker, Link() as link:
         assert link.request(method, {}) == {"done": True}
@@ -80,7 +80,7 @@ def test_an_answer_that_comes_too_late_meets_nobody(place: str) -> None:
         assert broker.connections == 2
 
 
-def test_a_slow_broker_is_not_taken_for_a_dead_one(place: str) -> None:
+def test_r064_a_slow_broker_is_not_taken_for_a_dead_one(place: str) -> None:
     with Scripted(place, broker_ping=in_turn(Silent())) as broker:
         with Link(timeout=0.3) as link, pytest.raises(errors.BrokerUnavailable, match="does not answer"):
             link.request("job/get", {})

@@ -58,7 +58,7 @@ def test_no_place_for_a_bad_name(place: object) -> None:
 # --- runtime --------------------------------------------------------------------------------------------------------
 
 
-def test_our_variable_first(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_r070_our_variable_first(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JOBBROKER_RUNTIME_DIR", "/a/b/")
     monkeypatch.setenv("XDG_RUNTIME_DIR", "/run/x")
     assert paths.socket_path("default") == "/a/b/default.sock"
@@ -153,7 +153,7 @@ def test_a_private_directory_is_made_with_its_parents(tmp_path: Path) -> None:
     paths.make_private_dir(str(made))
 
 
-def test_a_directory_open_to_others_is_refused(tmp_path: Path) -> None:
+def test_r070_a_directory_open_to_others_is_refused(tmp_path: Path) -> None:
     tmp_path.chmod(0o750)
     with pytest.raises(paths.PathError, match=f"chmod 700 {tmp_path}"):
         paths.check_private_dir(str(tmp_path))
@@ -207,7 +207,7 @@ def test_a_short_path_is_its_own_address() -> None:
 
 
 @pytest.mark.parametrize("length", [107, 108, 231, 3000])
-def test_a_path_of_any_length_can_be_bound_and_connected(tmp_path: Path, length: int) -> None:
+def test_r070_a_path_of_any_length_can_be_bound_and_connected(tmp_path: Path, length: int) -> None:
     directory = str(tmp_path)
     name = "default.sock"
     while len(directory) + 1 + len(name) < length:

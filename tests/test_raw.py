@@ -68,7 +68,7 @@ def test_a_path_longer_than_an_address(tmp_path: Path) -> None:
         connection.close()
 
 
-def test_another_version_of_the_protocol(place: str, broker: Scripted) -> None:
+def test_r071_another_version_of_the_protocol(place: str, broker: Scripted) -> None:
     broker.answers["broker_ping"] = lambda _: {**PING, "protocol": 99}
     with pytest.raises(errors.VersionMismatch, match=r"speaks protocol 99.*jobctl broker restart"):
         raw.greet(place, soon())

@@ -105,13 +105,13 @@ POOL = jobs(
         ("xxxxxx", "xxxxxx"),
     ],
 )
-def test_the_job_that_is_meant(text: str, identity: str) -> None:
+def test_r101_the_job_that_is_meant(text: str, identity: str) -> None:
     for pool in (POOL, POOL[::-1], [*POOL, *POOL]):
         assert decide(text, pool).job.id == identity
 
 
 @pytest.mark.parametrize(("text", "found"), [("k7", ["k7wwww", "k7f3qm"]), ("sync", ["t9zzvb", "p8wsrt"])])
-def test_several_are_listed_live_and_newest_first(text: str, found: list[str]) -> None:
+def test_r101_several_are_listed_live_and_newest_first(text: str, found: list[str]) -> None:
     with pytest.raises(AmbiguousReference, match="ambiguous") as caught:
         decide(text, POOL)
     listed = candidates(caught.value)

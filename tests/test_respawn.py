@@ -71,7 +71,9 @@ def killed(home: Home) -> None:
 
 
 @pytest.mark.parametrize("leave", [nothing, stale_socket, stale_pid_file, both_stale, killed])
-def test_fifty_clients_at_once_get_one_broker(new_home: Callable[..., Home], leave: Callable[[Home], None]) -> None:
+def test_r062_r065_r068_fifty_clients_at_once_get_one_broker(
+    new_home: Callable[..., Home], leave: Callable[[Home], None]
+) -> None:
     home = new_home()
     leave(home)
     answers = ask_at_once(home)
@@ -83,14 +85,16 @@ def test_fifty_clients_at_once_get_one_broker(new_home: Callable[..., Home], lea
         wire.call("broker/shutdown", mode="cancelJobs")
 
 
-def test_a_broker_under_another_runtime_directory_is_the_broker(new_home: Callable[..., Home], tmp_path: Path) -> None:
+def test_r070_a_broker_under_another_runtime_directory_is_the_broker(
+    new_home: Callable[..., Home], tmp_path: Path
+) -> None:
     home = new_home()
     pid = home.start()
     home.environ["JOBBROKER_RUNTIME_DIR"] = str(tmp_path / "elsewhere")
     assert ask_at_once(home, 5) == [str(pid)] * 5
 
 
-def test_nobody_is_started_where_that_is_forbidden(new_home: Callable[..., Home]) -> None:
+def test_r069_nobody_is_started_where_that_is_forbidden(new_home: Callable[..., Home]) -> None:
     home = new_home(JOBBROKER_AUTOSPAWN="0")
     said = ask_at_once(home, 1)[0]
     assert "JOBBROKER_AUTOSPAWN=0 forbids" in said

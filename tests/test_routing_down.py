@@ -52,7 +52,7 @@ def test_rule_07_a_token_finds_its_owner_and_has_its_type(token: object) -> None
     assert type(note["params"]["progressToken"]) is type(token)
 
 
-def test_rule_07_progress_after_the_answer_or_the_cancel_finds_nobody() -> None:
+def test_rule_07_r050_progress_after_the_answer_or_the_cancel_finds_nobody() -> None:
     desk = running(shipped("mcp"))
     desk.ask(1, 1, "tools/call", {"_meta": {"progressToken": "A"}})
     desk.ask(1, 2, "tools/call", {"_meta": {"progressToken": "B"}})
@@ -94,7 +94,7 @@ def test_rule_07_who_names_a_key_hears_of_it_before_and_after_the_answer() -> No
     assert (desk.got(1), methods(desk.got(2))) == ([], ["item/started"])
 
 
-def test_rule_07_all_who_care_hear_and_who_cares_no_more_does_not() -> None:
+def test_rule_07_r050_all_who_care_hear_and_who_cares_no_more_does_not() -> None:
     desk = running(shipped("lsp"))
     for client in (1, 2):
         desk.note(client, "textDocument/didOpen", {"textDocument": {"uri": "u"}})
@@ -115,7 +115,7 @@ def test_rule_07_what_has_no_key_is_for_everybody() -> None:
 
 
 @pytest.mark.parametrize(("unclaimed", "heard"), [("drop", 0), ("broadcast", 2)])
-def test_rule_07_what_nobody_claimed_goes_where_the_profile_says(unclaimed: str, heard: int) -> None:
+def test_rule_07_r050_what_nobody_claimed_goes_where_the_profile_says(unclaimed: str, heard: int) -> None:
     desk = running(shipped("codex", route={"unclaimed": unclaimed}))
     desk.say(method="item/started", params={"threadId": "child"})
     assert sum(len(desk.got(client)) for client in (1, 2)) == heard

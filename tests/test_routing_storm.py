@@ -150,7 +150,9 @@ class Storm(Desk):
 @pytest.mark.parametrize("profile", ["generic", "codex", "mcp", "lsp"])
 @given(steps=st.lists(STEPS, max_size=60))
 @settings(max_examples=150)
-def test_every_request_is_answered_once_and_nothing_goes_astray(profile: str, steps: list[tuple[Any, ...]]) -> None:
+def test_rule_02_rule_08_rule_09_every_request_is_answered_once_and_nothing_goes_astray(
+    profile: str, steps: list[tuple[Any, ...]]
+) -> None:
     storm = Storm(profile)
     storm.join(1, 2)
     for step in steps:

@@ -106,7 +106,7 @@ def test_an_error_instead_of_an_answer_is_the_end() -> None:
     assert (desk.kinds()[-1], desk.turns[-1].error) == ("failed/exit", "thread not found")
 
 
-def test_a_note_of_an_error_is_no_end() -> None:
+def test_r085_a_note_of_an_error_is_no_end() -> None:
     desk = codex()
     respond(desk, begin(desk))
     desk.say(method="error", params={"threadId": "T", "turnId": "t", "willRetry": True, "error": {"message": "x"}})
@@ -116,7 +116,7 @@ def test_a_note_of_an_error_is_no_end() -> None:
 # --- cancelling and limits ------------------------------------------------------------------------------------------
 
 
-def test_a_turn_is_cancelled_in_the_backends_way() -> None:
+def test_r055_a_turn_is_cancelled_in_the_backends_way() -> None:
     desk = codex()
     respond(desk, begin(desk))
     desk.cancel("job")
@@ -148,7 +148,7 @@ def test_a_cancel_that_comes_too_late_changes_nothing() -> None:
     assert desk.kinds()[-1] == "completed/exit"
 
 
-def test_a_cancel_nobody_confirms_ends_after_the_grace() -> None:
+def test_r055_r104_a_cancel_nobody_confirms_ends_after_the_grace() -> None:
     desk = codex()
     respond(desk, begin(desk))
     desk.cancel("job", grace=10)
@@ -160,7 +160,7 @@ def test_a_cancel_nobody_confirms_ends_after_the_grace() -> None:
     assert desk.kinds()[-1] == "cancelled/user", "its later end is nobody's"
 
 
-def test_a_turn_that_was_not_sent_yet_is_never_sent() -> None:
+def test_r104_a_turn_that_was_not_sent_yet_is_never_sent() -> None:
     desk = Desk(shipped("codex"))
     desk.join(1)
     desk.turn("job", "turn/start", {"threadId": "T"})
@@ -287,7 +287,7 @@ def test_rule_08_patience_has_an_end() -> None:
     assert desk.sent() == [{"id": 0, "result": {"decision": "decline"}}]
 
 
-def test_rule_13_the_end_of_the_backend_ends_everything() -> None:
+def test_rule_13_r084_the_end_of_the_backend_ends_everything() -> None:
     desk = codex()
     respond(desk, begin(desk))
     desk.turn("two", "turn/start", {"threadId": "U"})

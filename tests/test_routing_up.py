@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from jobbroker.core.routing.effects import EndBackend, Start
+from jobbroker.core.routing.effects import EndBackend, Start, ToClient
 from routing import Desk, Message, running, shipped
 
 
@@ -51,13 +51,15 @@ def test_rule_01_a_request_without_parameters_gets_none() -> None:
     assert all("params" not in sent for sent in desk.sent())
 
 
-@pytest.mark.parametrize("identity", [b"1.5", b"null"])
+@pytest.mark.parametrize("identity", [b"1.5", b"null", b"1e400", b"1" * 5000])
 def test_rule_01_an_id_that_some_never_answer_is_refused(identity: bytes) -> None:
     desk = running()
-    desk.take(desk.router.request(1, identity, "m", b"{}", desk.now))
-    assert desk.sent() == []
-    (answer,) = desk.got(1)
-    assert (answer["id"], *error(answer)) == (json.loads(identity), -32600, "invalid_request")
+    found = desk.router.request(1, identity, "m", b"{}", desk.now)
+    assert [type(effect) for effect in found] == [ToClient]
+    (answer,) = found
+    assert isinstance(answer, ToClient)
+    assert identity in answer.message
+    assert b"-32600" in answer.message
 
 
 def test_rule_01_a_profile_may_want_no_version() -> None:
@@ -186,14 +188,14 @@ def test_a_start_that_failed_is_tried_again_by_the_next_request() -> None:
 # --- R10, R11: busy, and codes of our own ---------------------------------------------------------------------------
 
 
-def test_rule_10_nobody_is_busy_because_somebody_else_works() -> None:
+def test_rule_10_r046_r047_nobody_is_busy_because_somebody_else_works() -> None:
     desk = running()
     for number in range(50):
         desk.ask(1 + number % 2, number, "m")
     assert len(desk.sent()) == 50
 
 
-def test_rule_10_a_serial_backend_has_a_queue_with_an_end() -> None:
+def test_rule_10_r058_a_serial_backend_has_a_queue_with_an_end() -> None:
     desk = running(shipped("generic", concurrency=1, queue=2))
     for number in range(4):
         desk.ask(1, number, "m", {"n": number})
@@ -207,7 +209,7 @@ def test_rule_10_a_serial_backend_has_a_queue_with_an_end() -> None:
     assert desk.sent() == []
 
 
-def test_rule_10_a_turn_keeps_others_from_its_thread_but_not_from_its_interrupt() -> None:
+def test_rule_10_r048_a_turn_keeps_others_from_its_thread_but_not_from_its_interrupt() -> None:
     desk = running(shipped("codex"))
     desk.turn("job1", "turn/start", {"threadId": "T"})
     desk.ask(1, 1, "turn/start", {"threadId": "T"})
@@ -218,7 +220,7 @@ def test_rule_10_a_turn_keeps_others_from_its_thread_but_not_from_its_interrupt(
     assert [message["method"] for message in desk.sent()] == ["turn/start", "turn/start", "turn/interrupt"]
 
 
-def test_rule_11_errors_of_the_backend_keep_their_codes() -> None:
+def test_rule_11_r044_errors_of_the_backend_keep_their_codes() -> None:
     desk = running()
     desk.ask(1, 1, "m")
     desk.say(id=desk.sent()[0]["id"], error={"code": -32001, "message": "overloaded", "data": [1]})
@@ -342,7 +344,7 @@ def test_rule_09_the_last_one_takes_leave_of_what_he_subscribed_to() -> None:
 # --- cancelling -----------------------------------------------------------------------------------------------------
 
 
-def test_a_cancelled_request_waits_for_the_answer_where_there_is_one() -> None:
+def test_rule_03_a_cancelled_request_waits_for_the_answer_where_there_is_one() -> None:
     desk = running(shipped("lsp"))
     desk.ask(1, "x", "slow", {})
     (sent,) = desk.sent()
@@ -353,7 +355,7 @@ def test_a_cancelled_request_waits_for_the_answer_where_there_is_one() -> None:
     assert desk.got(1)[0]["error"]["code"] == -32800
 
 
-def test_a_cancelled_request_is_answered_here_where_there_is_none() -> None:
+def test_rule_03_a_cancelled_request_is_answered_here_where_there_is_none() -> None:
     desk = running(shipped("mcp"))
     desk.ask(1, 6, "tools/call", {})
     desk.ask(1, 7, "tools/call", {})

@@ -89,7 +89,7 @@ def test_r093_ours_is_alive_a_reaped_child_is_not_and_a_strangers_is() -> None:
     assert open_process(child) is None
 
 
-def test_r094_alive_and_the_same_are_two_things() -> None:
+def test_rule_23_r094_alive_and_the_same_are_two_things() -> None:
     mine = os.getpid()
     began = start_time(mine)
     assert began is not None
@@ -108,7 +108,7 @@ def ended_child() -> int:
     return child
 
 
-def test_r094_a_zombie_is_dead() -> None:
+def test_rule_23_r094_a_zombie_is_dead() -> None:
     child = ended_child()
     handle = open_process(child)
     assert handle is not None

@@ -122,6 +122,15 @@ def test_r122_the_groups_of_a_job_each_once_its_own_first(client: Wire) -> None:
     assert client.refused("job/processes", id="nobody").kind == "job_not_found"
 
 
+def test_r122_what_a_process_is_called_is_told_at_no_more_than_some_length(client: Wire) -> None:
+    words = ["word" + "ä" * 20_000] * 5
+    job = client.start("sh", "-c", "sleep 1000", "sh", *words)
+    command = client.call("job/processes", id=job["id"])["processes"][0]["command"]
+    assert command.startswith("s")
+    assert len(command) <= 1003
+    client.call("job/cancel", id=job["id"], graceMs=0)
+
+
 def test_r123_resumed_is_what_the_kernel_says_goes_on_and_it_may_be_stopped_again(client: Wire) -> None:
     job = begin(client, UP)
     for _ in range(3):
@@ -146,6 +155,45 @@ def test_r124_an_unknown_signal_is_an_error_and_no_default(client: Wire, name: s
     assert (refused.kind, refused.code) == ("invalid_params", -32602)
     assert status_of(client, job) == "running"
     client.call("job/cancel", id=job["id"])
+
+
+def test_r124_an_unknown_signal_names_the_candidates(client: Wire) -> None:
+    job = begin(client, UP)
+    assert "did you mean TERM" in str(client.refused("job/signal", id=job["id"], signal="SIGTREM"))
+    everything = str(client.refused("job/signal", id=job["id"], signal="?" * 5000))
+    assert all(f"{name}," in everything for name in ("HUP", "INT", "KILL", "USR1", "CONT"))
+    assert len(everything) < 500
+    client.call("job/cancel", id=job["id"])
+
+
+def test_r124_a_real_time_signal_by_the_name_its_end_is_told_by(client: Wire) -> None:
+    for name in ("RTMIN+3", "sigrtmin+3"):
+        job = begin(client, UP)
+        client.call("job/signal", id=job["id"], signal=name)
+        assert client.ended(job["id"])["signal"] == "SIGRTMIN+3"
+    job = begin(client, UP)
+    for name in ("RTMIN+31", "RTMIN+", "RTMIN+-1", "TERM+1"):
+        assert client.refused("job/signal", id=job["id"], signal=name).kind == "invalid_params"
+    client.call("job/cancel", id=job["id"])
+
+
+def test_r124_no_digit_of_another_script_is_a_number(cli: Cli) -> None:
+    job = cli.start("sleep", "1000")
+    done = cli("signal", job, "²")
+    assert (done.returncode, "there is no signal" in done.stderr) == (1, True)
+    assert cli("signal", job, "9").returncode == 0
+    assert cli("wait", job).returncode == 137
+
+
+def test_r125_all_of_an_id_is_that_job_and_all_of_a_name_all_that_live(cli: Cli) -> None:
+    first, second, third = (cli.start("-n", name, "--", "sleep", "1000") for name in ("one", "two", "two"))
+    refused = cli("cancel", "two")
+    assert (refused.returncode, "ambiguous" in refused.stderr) == (3, True)
+    assert cli("cancel", "--all", "-l", "no=such", "two").stderr == "jobctl: no such job is live\n"
+    assert cli.ok("cancel", "--all", first).startswith(f"one ({first})  cancelled")
+    assert cli("cancel", "--all", "nosuch").returncode == 3
+    assert cli.ok("cancel", "--all", "two").count("cancelled") == 2
+    assert {cli.json("status", "--json", job)["job"]["status"] for job in (second, third)} == {"cancelled"}
 
 
 def test_r125_all_targets_are_tried(cli: Cli) -> None:

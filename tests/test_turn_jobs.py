@@ -33,7 +33,7 @@ def test_a_turn_is_a_job_like_any_other(wire: Wire) -> None:
     assert ended["stdout"]["size"] == len("done: é".encode())
 
 
-def test_an_end_that_comes_before_the_answer_is_not_lost(wire: Wire) -> None:
+def test_rule_06_r053_an_end_that_comes_before_the_answer_is_not_lost(wire: Wire) -> None:
     started = {"method": "turn/started", "params": {"threadId": "T", "turn": {"id": "$turn", "status": "inProgress"}}}
     job = turn(wire, started, says("early"), completed(), "respond")
     assert wire.ended(job["id"])["status"] == "completed"
@@ -47,17 +47,17 @@ def test_an_end_that_comes_before_the_answer_is_not_lost(wire: Wire) -> None:
         (completed("interrupted"), "cancelled", None),
     ],
 )
-def test_how_it_ended_is_what_the_backend_said(wire: Wire, end: Any, status: str, error: str | None) -> None:
+def test_r085_how_it_ended_is_what_the_backend_said(wire: Wire, end: Any, status: str, error: str | None) -> None:
     ended = wire.ended(turn(wire, "respond", end)["id"])
     assert (ended["status"], ended["error"]) == (status, error)
 
 
-def test_an_error_instead_of_an_answer_is_the_end(wire: Wire) -> None:
+def test_r085_an_error_instead_of_an_answer_is_the_end(wire: Wire) -> None:
     ended = wire.ended(wire.call("job/start", method="nope")["job"]["id"])
     assert (ended["status"], ended["error"]) == ("failed", "no method nope")
 
 
-def test_cancel_goes_the_backends_way(wire: Wire) -> None:
+def test_r055_r104_cancel_goes_the_backends_way(wire: Wire) -> None:
     job = turn(wire, "respond", "never")
     answer = wire.call("job/cancel", id=job["id"])
     assert (answer["job"]["status"], answer["job"]["reason"], answer["changed"]) == ("cancelled", "user", True)
@@ -68,7 +68,7 @@ def test_cancel_goes_the_backends_way(wire: Wire) -> None:
     assert wire.refused("backend/interrupt", id=job["id"]).kind == "invalid_state"
 
 
-def test_a_cancel_before_the_backend_has_named_the_turn_is_remembered(wire: Wire) -> None:
+def test_r104_a_cancel_before_the_backend_has_named_the_turn_is_remembered(wire: Wire) -> None:
     job = turn(wire, "name it", "respond", "never")
     waits = wire.send("job/cancel", id=job["id"])
     eventually(lambda: wire.get(job["id"])["cancelRequested"], "it is asked for")
@@ -77,18 +77,18 @@ def test_a_cancel_before_the_backend_has_named_the_turn_is_remembered(wire: Wire
     assert wire.answer(waits)["job"]["status"] == "cancelled"
 
 
-def test_the_time_limit_holds_with_a_backend_that_is_deaf(wire: Wire) -> None:
+def test_r090_the_time_limit_holds_with_a_backend_that_is_deaf(wire: Wire) -> None:
     job = wire.ended(turn(wire, "never", timeoutMs=100, graceMs=100)["id"])
     assert (job["status"], job["reason"]) == ("timed_out", "deadline")
     assert job["error"].startswith("time limit of 100 ms passed")
 
 
-def test_the_idle_limit_too(wire: Wire) -> None:
+def test_r092_the_idle_limit_too(wire: Wire) -> None:
     job = wire.ended(turn(wire, "respond", "never", idleTimeoutMs=100, graceMs=100)["id"])
     assert (job["status"], job["reason"]) == ("timed_out", "idle")
 
 
-def test_the_time_limit_of_a_turn_is_half_an_hour_unless_the_settings_say_otherwise(
+def test_r090_the_time_limit_of_a_turn_is_half_an_hour_unless_the_settings_say_otherwise(
     new_home: Callable[..., Home],
 ) -> None:
     assert turn(codex(new_home).connect(), "respond", completed())["timeoutMs"] == 30 * 60 * 1000
@@ -99,7 +99,7 @@ def test_the_time_limit_of_a_turn_is_half_an_hour_unless_the_settings_say_otherw
     assert turn(wire, "respond", completed(thread="U"), thread="U", timeoutMs=0)["timeoutMs"] == 0
 
 
-def test_only_one_turn_on_a_thread(wire: Wire) -> None:
+def test_rule_10_r058_only_one_turn_on_a_thread(wire: Wire) -> None:
     job = turn(wire, "respond", "go", completed())
     refused = wire.refused("job/start", method="turn/start", params={"threadId": "T", "script": []})
     assert (refused.kind, refused.data["job"]) == ("busy", job["id"])
@@ -130,12 +130,39 @@ def test_it_has_no_process_to_signal(wire: Wire) -> None:
     assert wire.get(job["id"])["status"] == "running"
 
 
-def test_the_same_key_is_the_same_turn(wire: Wire) -> None:
+def test_r057_the_same_key_is_the_same_turn(wire: Wire) -> None:
     first = turn(wire, "respond", "never", idempotencyKey="k")
     assert turn(wire, "respond", "never", idempotencyKey="k")["id"] == first["id"]
 
 
-def test_it_ends_with_its_starter_if_that_was_asked(new_home: Callable[..., Home]) -> None:
+def test_r051_it_runs_on_though_its_starter_leaves(new_home: Callable[..., Home]) -> None:
+    home = codex(new_home)
+    starter, other = home.connect(), home.connect()
+    starter.call("initialize")
+    job = turn(starter, "respond", "go", says("all of it"), completed())
+    assert other.call("backend/status")["backend"]["clients"] == 1
+    starter.close()
+    eventually(lambda: other.call("backend/status")["backend"]["clients"] == 0, "the starter is gone")
+    assert other.get(job["id"])["status"] == "running"
+    other.write({"method": "open", "params": {"gate": "go"}})
+    assert other.ended(job["id"])["status"] == "completed"
+    assert other.output(job["id"], stream="stdout") == "all of it"
+
+
+def test_r107_what_was_asked_is_kept(new_home: Callable[..., Home]) -> None:
+    home = codex(new_home)
+    wire = home.connect()
+    wire.call("initialize", clientInfo={"name": "editor"})
+    job = turn(wire, "respond", completed(), timeoutMs=9000, idleTimeoutMs=8000, graceMs=700, labels={"a": "b"})
+    wire.ended(job["id"])
+    home.restart()
+    kept = home.connect().get(job["id"])
+    assert (kept["method"], kept["params"]["threadId"], kept["labels"]) == ("turn/start", "T", {"a": "b"})
+    assert [kept[limit] for limit in ("timeoutMs", "idleTimeoutMs", "graceMs")] == [9000, 8000, 700]
+    assert (kept["origin"]["client"], kept["startedAt"] is None) == ("editor", False)
+
+
+def test_r051_it_ends_with_its_starter_if_that_was_asked(new_home: Callable[..., Home]) -> None:
     home = codex(new_home)
     starter, other = home.connect(), home.connect()
     job = turn(starter, "respond", "never", onDisconnect="cancel")
@@ -156,7 +183,7 @@ def test_who_waits_and_who_subscribed_hear_of_its_end(new_home: Callable[..., Ho
         assert note["id"] == job["id"]
 
 
-def test_it_survives_as_a_row_and_never_as_running(new_home: Callable[..., Home]) -> None:
+def test_r099_it_survives_as_a_row_and_never_as_running(new_home: Callable[..., Home]) -> None:
     home = codex(new_home)
     wire = home.connect()
     done = wire.ended(turn(wire, "respond", says("kept"), completed())["id"])
@@ -187,7 +214,7 @@ def test_one_that_waits_for_a_slot_waits_on_and_runs_once(new_home: Callable[...
     assert wire.output(job["id"]) == '{"a":1}'
 
 
-def test_a_broker_that_is_stopped_says_what_became_of_them(new_home: Callable[..., Home]) -> None:
+def test_r087_a_broker_that_is_stopped_says_what_became_of_them(new_home: Callable[..., Home]) -> None:
     home = codex(new_home)
     wire = home.connect()
     job = turn(wire, "respond", "never")

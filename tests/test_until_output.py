@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from harness import Failed, Home, Message, Wire
+from harness import Failed, Home, Message, Wire, eventually
 from jobbroker.pattern import BadPattern, Pattern
 
 MIB = 1024 * 1024
@@ -34,6 +35,12 @@ def test_a_pattern_matches_within_a_line(pattern: str, line: bytes) -> None:
     found = Pattern(pattern).line_of(block)
     assert found is not None
     assert block[slice(*found)] == line
+
+
+def test_a_pattern_is_taken_whole() -> None:
+    """What is put around it must not get into it, and the first of two ways must not have the flags for itself."""
+    assert Pattern(r"\Qa.b").line_of(b"axb\na.b\n") == (4, 7)
+    assert Pattern("^x|^b$").line_of(b"a\nb\nc\n") == (2, 3)
 
 
 @pytest.mark.parametrize("pattern", [r"one\s+two", "one\ntwo", "[^x]two", "(?s)one.two", "z"])
@@ -164,6 +171,36 @@ def test_the_worst_pattern_is_in_nobodys_way(home: Home) -> None:
     with pytest.raises(Failed) as cancelled:
         wire.answer(waiting)
     assert cancelled.value.code == -32800
+
+
+def test_files_that_are_none_of_ours_are_not_searched(home: Home) -> None:
+    wire = home.connect()
+    first, second = (wire.run("echo", "ready")["id"] for _ in range(2))
+    jobs = home.state / "jobs"
+    (jobs / first / "output").unlink()
+    (jobs / first / "output").symlink_to("record")
+    (jobs / second).rename(home.root / "elsewhere")
+    (jobs / second).symlink_to(home.root / "elsewhere")
+    for job, kind in (first, "invalid_state"), (second, "job_not_found"):
+        with pytest.raises(Failed) as refused:
+            until(wire, job, "ready")
+        assert (refused.value.kind, "replaced" in str(refused.value)) == (kind, True)
+
+
+def test_in_output_that_was_given_up_there_is_no_line(new_home: Callable[..., Home]) -> None:
+    """A cursor from before is as good as it was, though the files are gone."""
+    home = new_home()
+    (home.root / "config.toml").write_text("[limits]\nmaxTotalOutput = 1\n")
+    home.start()
+    wire = home.connect()
+    job = wire.run("echo", "ready")["id"]
+    eventually(lambda: wire.get(job)["stdout"]["dropped"] == 6, "given up")
+    within: Message = {"from": "3"}
+    assert until(wire, job, "ready", **within)["match"] is None
+    beyond: Message = {"from": "7"}
+    with pytest.raises(Failed) as refused:
+        until(wire, job, "ready", **beyond)
+    assert "6 bytes" in str(refused.value)
 
 
 def test_output_in_memory_is_searched_too(client: Wire) -> None:

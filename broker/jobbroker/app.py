@@ -32,7 +32,6 @@ from jobbroker.clock import mono_ms, wall_ms
 from jobbroker.connection import Connection
 from jobbroker.core.job import timestamp
 from jobbroker.core.profile import Profile
-from jobbroker.core.routing.effects import Exit
 from jobbroker.core.table import Table
 from jobbroker.jobdir import JobDirectories
 from jobbroker.leftover import end_leftover
@@ -57,6 +56,8 @@ FLUSH_SECONDS = 1.0
 
 BACKEND_DIED = 1
 """The exit status of a broker whose backend has ended by itself."""
+BACKEND_EXIT = "backend_exit"
+"""That as a reason to leave."""
 
 log = logging.getLogger("jobbroker.app")
 
@@ -93,7 +94,7 @@ async def run(setup: Setup) -> int:
             with closing(notify), closing(JobDirectories(paths.instance_dir(instance))) as places:
                 await _serve(setup, broker, notify, places)
             nursery.cancel_scope.cancel()
-        return BACKEND_DIED if broker.leaving is not None and broker.leaving.exit is not None else 0
+        return BACKEND_DIED if broker.leaving is not None and broker.leaving.reason == BACKEND_EXIT else 0
     finally:
         await store.close()
         jobs.close()
@@ -180,16 +181,13 @@ async def _serve(setup: Setup, broker: Broker, notify: NotifySocket, places: Job
 
 
 def _make_backend(setup: Setup, profile: Profile, broker: Broker, places: JobDirectories) -> Backend:
-    def died(how: Exit) -> None:
-        broker.leave(Leaving("backend_exit", exit=how))
-
     return Backend(
         profile,
         directories=places,
         channels=broker.supervision.channels,
         around=setup.around,
         turn_news=broker.turns.hear,
-        died=died,
+        dying=lambda: broker.leave(Leaving(BACKEND_EXIT)),
     )
 
 
@@ -273,20 +271,19 @@ async def _leave(broker: Broker, listener: Listener, connections: set[Connection
     await broker.timed.stop()
     if how.cancel_jobs:
         await _cancel_jobs(broker, how)
+    death = await broker.backend.death() if broker.backend is not None and how.reason == BACKEND_EXIT else None
     lost = [snapshot.job.id for snapshot in broker.table.all_live() if snapshot.job.kind == "turn"]
     if broker.backend is not None:
         broker.backend.fail_all()
-        with trio.move_on_after(FLUSH_SECONDS):
-            await broker.turns.settled()
     await broker.timed.close()
     await _write_all(broker)
     notice = wire.BrokerShuttingDown(
         reason=how.reason,
         grace_ms=int(FLUSH_SECONDS * 1000),
-        exit_code=how.exit.code if how.exit is not None else None,
-        signal=how.exit.signal if how.exit is not None else None,
+        exit_code=death.code if death is not None else None,
+        signal=death.signal if death is not None else None,
         lost_jobs=lost,
-        stderr_tail=how.exit.stderr_tail if how.exit is not None else "",
+        stderr_tail=death.stderr_tail if death is not None else "",
     )
     message = jsonrpc.encode_notification("notifications/broker/shuttingDown", notice)
     with trio.move_on_after(FLUSH_SECONDS):
@@ -300,6 +297,7 @@ async def _leave(broker: Broker, listener: Listener, connections: set[Connection
 async def _write_all(broker: Broker) -> None:
     """What was accepted is answered as such. A store that cannot be written has said so long before."""
     with trio.move_on_after(FLUSH_SECONDS):
+        await broker.turns.settled()
         try:
             await broker.store.commit()
         except errors.StoreUnavailable as exc:

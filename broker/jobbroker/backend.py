@@ -20,7 +20,7 @@ from jobbroker.core.routing.effects import Effect, Exit, TurnReason
 from jobbroker.core.routing.messages import write
 from jobbroker.core.routing.router import Router
 from jobbroker.jobdir import JobDirectories
-from jobbroker.leftover import end_leftover
+from jobbroker.leftover import PATIENCE_SECONDS, end_leftover
 from jobbroker.requests import Surroundings
 from jobbroker.stdio import Stdio
 from jobclient.protocol import errors
@@ -66,14 +66,15 @@ class Backend:
         channels: Channels,
         around: Surroundings,
         turn_news: Callable[[TurnNews], None],
-        died: Callable[[Exit], None],
+        dying: Callable[[], None],
     ) -> None:
+        """`turn_news` takes what becomes of turns; `dying` is called when one that was up begins to end by itself."""
         self.profile = profile
         self._directories = directories
         self._channels = channels
         self._around = around
         self._turn_news = turn_news
-        self._died = died
+        self._dying = dying
         self._router = Router(profile, trio.current_time())
         self._recipients: dict[int, Recipient] = {}
         self._last_client = 0
@@ -82,9 +83,11 @@ class Backend:
         self._process: BackendProcess | None = None
         self._end: str | None = None  # why it is to end, once that is decided
         self._ending = trio.Event()
-        self._dead: Exit | None = None
+        self._dead = trio.Event()
         self._leaving = False
         self._rescheduled = trio.Event()
+        self._crowd = 0  # who waits for room
+        self._less = trio.Event()
         self._nursery: trio.Nursery
         self.pid: int | None = None
         self.starts = 0
@@ -137,8 +140,12 @@ class Backend:
 
     async def room(self) -> None:
         """Wait until the backend has read enough to be told more."""
-        if self._stdio is not None:
-            await self._stdio.room(CROWDED)
+        while self._unsent > CROWDED:
+            self._crowd += 1
+            try:
+                await self._less.wait()
+            finally:
+                self._crowd -= 1
 
     # --- the broker's own -------------------------------------------------------------------------------------------
 
@@ -214,6 +221,7 @@ class Backend:
                 case _:
                     self._turn_news(effect)
         self._rescheduled.set()
+        self._note_less()
 
     def _tell(self, message: bytes) -> None:
         if self._stdio is not None:
@@ -221,12 +229,22 @@ class Backend:
             self._note_congestion()
 
     @property
+    def _unsent(self) -> int:
+        return self._router.unsent + (0 if self._stdio is None else self._stdio.unsent)
+
+    @property
     def _has_headers(self) -> bool:
         return self.profile.backend.framing == "headers"
 
     def _note_congestion(self) -> None:
-        unsent = 0 if self._stdio is None else self._stdio.unsent
-        self._router.congested(congested=unsent > CONGESTED)
+        self._router.congested(congested=self._stdio is not None and self._stdio.unsent > CONGESTED)
+        self._note_less()
+
+    def _note_less(self) -> None:
+        """Those who wait for room go on, if there is some."""
+        if self._crowd and self._unsent <= CROWDED:
+            self._less.set()
+            self._less = trio.Event()
 
     def _end_it(self, reason: str) -> None:
         self._end = self._end or reason
@@ -257,60 +275,71 @@ class Backend:
                 nursery.cancel_scope.cancel()
             how = process.exit(stdio.stderr_tail, self._end)
         self._stdio = self._process = self.pid = None
-        self._bury(how)
+        await self._bury(how)
 
     async def _see_through(self, process: BackendProcess, stdio: Stdio) -> None:
-        """Until it and all of its tree is dead, and its last words are heard."""
+        """Until it and all of its tree is dead, and its last words are heard; with it gone, not for long."""
         await process.begun.wait()
         if process.error is None:
             self.pid = process.pid
             log.info("the backend runs: profile=%s pid=%s", self.profile.name, process.pid)
             self._perform(self._router.started(trio.current_time()))
             await _first(process.over, stdio.ended, self._ending)
+            if self._router.state == "up" and not self._leaving:
+                self._dying()
             with trio.move_on_after(0 if self._ending.is_set() else EXIT_SECONDS):
                 await process.over.wait()
             if not process.over.is_set() and not self._leaving:
                 self._end = self._end or "closed its stdout"
                 process.end(0)
-            await process.over.wait()
+            with trio.move_on_after(float("inf") if self._leaving else EXIT_SECONDS):
+                await process.over.wait()
         with trio.move_on_after(EXIT_SECONDS):
             await stdio.ended.wait()
-        await end_leftover(self._directories)
 
     def _hear(self, frames: LineReader | HeaderReader, piece: bytes) -> None:
         now = trio.current_time()
         self._router.heard_from(now)
+        lost: FramingLost | None = None
         try:
             messages = frames.feed(piece)
         except FramingLost as exc:
-            self._end_it(f"cannot be understood any more: {exc}")
-            return
+            messages, lost = exc.before, exc
         for message in messages:
             if isinstance(message, Oversized):
                 self._perform(self._router.oversized())
             else:
                 self._perform(self._router.message(message, now))
+        if lost is not None:
+            self._end_it(f"cannot be understood any more: {lost}")
 
-    def _bury(self, how: Exit) -> None:
+    async def _bury(self, how: Exit) -> None:
         """One that never answered was a start that failed: who waits is told. With one that did, the broker ends."""
         self.last_exit = how
         if self._leaving:
             return
-        if self._router.state != "up":
+        if self._router.state == "up":
+            log.error("the backend %s: stderr=%r", how.reason, how.stderr_tail[-500:])
+            self._dead.set()
+            self._dying()  # if it was its last word that it is up
+        else:
             log.warning("the backend %s: stderr=%r", how.reason, how.stderr_tail[-500:])
+            await end_leftover(self._directories)  # or it would be there still when the next one is started
             self._perform(self._router.ended(how, trio.current_time()))
-            return
-        log.error("the backend %s: stderr=%r", how.reason, how.stderr_tail[-500:])
-        self._dead = how
-        self._died(how)
 
     # --- the end of the broker --------------------------------------------------------------------------------------
+
+    async def death(self) -> Exit:
+        """Wait until it has died, and has been heard to the end; how it did."""
+        await self._dead.wait()
+        assert self.last_exit is not None  # noqa: S101  # noted before it is declared dead
+        return self.last_exit
 
     def fail_all(self) -> None:
         """The broker ends, with the backend or without: every request is answered, every turn is over."""
         self._leaving = True
-        if self._dead is not None:
-            self._perform(self._router.ended(self._dead, trio.current_time()))
+        if self._dead.is_set() and self.last_exit is not None:
+            self._perform(self._router.ended(self.last_exit, trio.current_time()))
         else:
             error = errors.ShuttingDown("the broker is shutting down; ask again, the next one will know")
             self._perform(self._router.refuse_all(error, "the broker ended, and the backend with it"))
@@ -320,6 +349,8 @@ class Backend:
         process, stdio, rules = self._process, self._stdio, self.profile.backend.stop
         self._leaving = True
         if process is None or stdio is None:
+            with trio.move_on_after(EXIT_SECONDS):
+                await end_leftover(self._directories)
             return
         with trio.move_on_after(rules.eof):
             if self._router.state == "up":
@@ -331,7 +362,8 @@ class Backend:
             await process.over.wait()
         if not process.over.is_set():
             process.end(rules.term)
-            await process.over.wait()
+            with trio.move_on_after(rules.term + PATIENCE_SECONDS):
+                await process.over.wait()
 
 
 async def _first(*events: trio.Event) -> None:

@@ -21,7 +21,6 @@ from jobbroker.core import job as life, reference
 from jobbroker.core.changes import Changes
 from jobbroker.core.job import Snapshot, is_terminal
 from jobbroker.core.record import DamagedRecord
-from jobbroker.core.routing.effects import Exit
 from jobbroker.core.table import Table
 from jobbroker.core.usage import Usage
 from jobbroker.ending import Endings
@@ -65,16 +64,11 @@ class About(Struct, frozen=True):
 
 
 class Leaving(Struct, frozen=True):
-    """Why and how the broker ends.
-
-    Attributes:
-        exit: of the backend, if that is why.
-    """
+    """Why and how the broker ends."""
 
     reason: str
     cancel_jobs: bool = False
     grace_ms: int | None = None
-    exit: Exit | None = None
 
 
 class Broker:

@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING
 
 from jobbroker.pausing import Root
 from jobbroker.wiretext import as_wire
-from jobclient.protocol.wire import Process
+from jobclient.protocol.wire import Process, Text
 
 if TYPE_CHECKING:
     import psutil
+
+MAX_COMMAND = 1000
+"""Characters of a command that are told."""
 
 
 def processes(root: Root) -> list[Process]:
@@ -22,11 +25,11 @@ def processes(root: Root) -> list[Process]:
     for pid in root.members():
         try:
             described = _describe(psutil.Process(pid))
-        except (psutil.NoSuchProcess, ProcessLookupError):
+        except (psutil.NoSuchProcess, psutil.AccessDenied, ProcessLookupError):
             continue
         if described is not None:
             found.append(described)
-    return found
+    return found if root.stands() else []  # else some may be those of the next job of the same shim
 
 
 def groups(of: list[Process], leader: int | None) -> list[int]:
@@ -49,8 +52,16 @@ def _describe(process: psutil.Process) -> Process | None:
             pid=process.pid,
             ppid=process.ppid(),
             pgid=os.getpgid(process.pid),
-            command=as_wire(b" ".join(os.fsencode(word) for word in words)),
+            command=_shown(b" ".join(os.fsencode(word) for word in words)),
             state=state,
             cpu=round(100 * (spent.user + spent.system) / age, 1),
             rss=process.memory_info().rss,
         )
+
+
+def _shown(command: bytes) -> Text:
+    """The beginning of a command: the words of one process may be larger than a message."""
+    shown = as_wire(command)
+    if isinstance(shown, str):
+        return shown if len(shown) <= MAX_COMMAND else shown[:MAX_COMMAND] + "..."
+    return as_wire(command[:MAX_COMMAND])

@@ -22,17 +22,7 @@ from jobbroker.outbox import TOO_MUCH, Outbox
 from jobbroker.passage import Passage
 from jobbroker.unfinished import Unfinished
 from jobclient.protocol import errors, jsonrpc, wire
-from jobclient.protocol.framing import (
-    MAX_MESSAGE,
-    FramingLost,
-    HeaderReader,
-    LineReader,
-    Oversized,
-    encode_headers,
-    encode_line,
-    is_header_framing,
-    is_line_framing,
-)
+from jobclient.protocol.framing import MAX_MESSAGE, EitherReader, FramingLost, Oversized
 
 READ = 64 * 1024
 MAX_UNFINISHED = 4096
@@ -57,8 +47,7 @@ class Connection:
         self.name = peer.command
         self.methods: tuple[str, ...] = tuple(METHODS)
         self._socket = sock
-        self._reader: LineReader | HeaderReader = LineReader()
-        self._frame = encode_line
+        self._reader = EitherReader()
         self._outbox = Outbox(sock)
         self._unfinished = Unfinished()
         self._slice_end = 0.0
@@ -84,7 +73,7 @@ class Connection:
 
     def notify(self, job: str, message: bytes) -> None:
         """Send a notification; one of a job whose start is not answered yet waits for that answer (editors.md S16)."""
-        self._holding.notify(job, self._frame(message))
+        self._holding.notify(job, self._reader.frame(message))
         if self._holding.size > TOO_MUCH:
             self._outbox.break_off()
 
@@ -92,14 +81,14 @@ class Connection:
         """Send a notification that the client can do without, if it has read enough of what it was sent before."""
         if self._outbox.unsent + self._holding.size + len(message) > ROOM:
             return False
-        self._holding.notify(job, encode_line(message))
+        self._holding.notify(job, self._reader.frame(message))
         return True
 
     async def say_goodbye(self, notice: bytes) -> None:
         """The broker ends: refuse what is unfinished, say so, and wait until the client has got all of it."""
         self._unfinished.refuse()
         await self._unfinished.none_left()
-        self._outbox.post(self._frame(notice))
+        self._outbox.post(self._reader.frame(notice))
         await self._outbox.flushed()
 
     def end(self) -> None:
@@ -112,15 +101,11 @@ class Connection:
     # --- reading ----------------------------------------------------------------------------------------------------
 
     async def _read(self) -> None:
-        first = True
         while chunk := await self._receive():
-            if first and not self._choose_framing(chunk):
-                return
-            first = False
             try:
                 messages = self._reader.feed(chunk)
             except FramingLost as exc:
-                log.warning("closed, %s: peer=%s", exc, self.peer.pid)
+                await self._lose(exc)
                 return
             await self._take(messages)
             await self._outbox.room()
@@ -128,14 +113,12 @@ class Connection:
                 await self._passage.room()
         await self._take(self._reader.finish())
 
-    def _choose_framing(self, chunk: bytes) -> bool:
-        """The first byte tells which framing the client speaks, in which it is answered; False if it is none."""
-        if is_header_framing(chunk[0]):
-            self._reader, self._frame = HeaderReader(), encode_headers
-        elif not is_line_framing(chunk[0]):
-            log.warning("closed, no framing we know: peer=%s first=%r", self.peer.pid, chunk[:16])
-            return False
-        return True
+    async def _lose(self, lost: FramingLost) -> None:
+        """No further message can be made out: say so, where it is known how, and hang up (editors.md S01, S02)."""
+        log.warning("closed, %s: peer=%s", lost, self.peer.pid)
+        await self._take(lost.before)
+        if lost.spoken:
+            self._answer(jsonrpc.encode_error(b"null", errors.ParseError(f"no message can be made out: {lost}")))
 
     async def _receive(self) -> bytes:
         while not self._outbox.broken:
@@ -206,7 +189,7 @@ class Connection:
     def _deliver(self, message: bytes, lossy: bool) -> None:
         """What the backend has for this client; what may be lost, is, rather than that the client is."""
         if not (lossy and self._outbox.crowded):
-            self._outbox.post(self._frame(message))
+            self._outbox.post(self._reader.frame(message))
 
     def _take_call(self, call: jsonrpc.Call) -> None:
         if self._passage is not None and self._passage.take(call):
@@ -289,7 +272,7 @@ class Connection:
 
     def _answer(self, answer: bytes, context: Call | None = None) -> None:
         if answer:
-            self._outbox.post(self._frame(answer))
+            self._outbox.post(self._reader.frame(answer))
         for job in context.held if context is not None else ():
             self._holding.release(job)
 

@@ -75,8 +75,8 @@ class Share:
         self.so_far["written"] = self._size - len(self.left)
 
 
-async def pour(claim: Line, share: Share) -> None:
-    """Write all of it, as fast as the job reads.
+async def pour(claim: Line, share: Share, ended: trio.Event) -> None:
+    """Write all of it, as fast as the job reads; `ended` is set with its end.
 
     Raises:
         InvalidState: the job reads no more.
@@ -86,9 +86,24 @@ async def pour(claim: Line, share: Share) -> None:
             try:
                 share.took(os.write(pipe, share.left))
             except BlockingIOError:
-                await trio.lowlevel.wait_writable(pipe)
+                await _room(pipe, ended)
             except BrokenPipeError:
                 raise _unread(share.job, share.so_far["written"]) from None
+            if share.left and ended.is_set():
+                raise _unread(share.job, share.so_far["written"])
+
+
+async def _room(pipe: int, ended: trio.Event) -> None:
+    """Until there is room, or nobody reads, or the job has ended: a stranger may hold the reading end for ever."""
+    async with trio.open_nursery() as nursery:
+
+        async def give_up() -> None:
+            await ended.wait()
+            nursery.cancel_scope.cancel()
+
+        nursery.start_soon(give_up)
+        await trio.lowlevel.wait_writable(pipe)
+        nursery.cancel_scope.cancel()
 
 
 def end(jobs: JobDirectories, name: str, claim: Line) -> None:

@@ -11,7 +11,7 @@ from jobbroker.core import record
 from jobbroker.identity import boot_id, open_checked, send_signal
 from jobbroker.jobdir import JobDirectories, Reading
 from jobbroker.orphan import Orphan
-from jobbroker.signals import SIGTERM
+from jobbroker.signals import SIGCONT, SIGTERM
 
 NAME = "backend"
 """Its directory, beside the jobs'."""
@@ -29,6 +29,7 @@ def tell_shim(directories: JobDirectories, claim: record.Line, grace: float) -> 
         handle = open_checked(claim.number(0), claim.number(1))
         if handle is not None:
             send_signal(handle, SIGTERM)
+            send_signal(handle, SIGCONT)  # if somebody has stopped it, it does not hear
             os.close(handle)
     except OSError as exc:
         log.warning("cannot ask for the end of the backend: %s", exc)

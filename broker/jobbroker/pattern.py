@@ -60,8 +60,8 @@ class Pattern:
         options.never_nl = True
         options.never_capture = True
         try:
-            re2.compile(text, options)  # alone, so that what is no pattern is not made one by what is put around it
-            self._compiled = re2.compile(f"(?m)(?:{text})", options)
+            re2.compile(text, options)  # alone, so that what is no pattern is not made one by what is put before it
+            self._compiled = re2.compile(f"(?m){text}", options)  # nothing behind it: \Q takes all for text
         except re2.error as exc:
             reason: object = exc.args[0] if exc.args else exc
             raise BadPattern(reason.decode() if isinstance(reason, bytes) else str(reason)) from None

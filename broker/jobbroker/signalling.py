@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import errno
 import os
 import signal
@@ -32,11 +33,25 @@ def number_of(name: str | int) -> int:
         if name in signal.valid_signals():
             return name
         raise InvalidParams(f"there is no signal {name}")
-    upper = name.upper()
+    word = name.upper().removeprefix("SIG")
+    base, plus, offset = word.partition("+")
+    if plus and base == "RTMIN" and offset.isascii() and offset.isdecimal() and len(offset) < MAX_DIGITS:
+        number = signal.SIGRTMIN + int(offset)  # as a job's end by one is told
+        if number <= signal.SIGRTMAX:
+            return number
     try:
-        return signal.Signals[upper if upper.startswith("SIG") else "SIG" + upper]
+        return signal.Signals["SIG" + word]
     except KeyError:
-        raise InvalidParams(f"there is no signal {name!r}; try TERM, INT, HUP, KILL, USR1 or a number") from None
+        raise InvalidParams(f"there is no signal {name[:40]!r}; {_candidates(word)}") from None
+
+
+def _candidates(word: str) -> str:
+    """The names that come near, if any does, else all."""
+    names = [known.name.removeprefix("SIG") for known in signal.Signals]
+    near = difflib.get_close_matches(word[:40], names, 3)
+    if near:
+        return f"did you mean {' or '.join(near)}?"
+    return f"known are numbers, {', '.join(names)} and RTMIN+1"
 
 
 def ends(number: int) -> bool:

@@ -35,7 +35,6 @@ class Stdio:
         """Make the pipes; `heard` takes each piece of its stdout, `has_read` is called when it has read some stdin."""
         self._heard = heard
         self._has_read = has_read
-        self._less = trio.Event()
         self._tail = bytearray()
         self._tail_size = stderr_tail
         self._messages: deque[bytes] = deque()
@@ -62,7 +61,7 @@ class Stdio:
                 os.close(descriptor)
         self._stdin = self._stdout = self._stderr = -1
         self.unsent = 0
-        self._tell_less()
+        self._has_read()
 
     def give_away(self) -> None:
         """The process has its ends: ours of them are closed, else none of its streams would ever end."""
@@ -76,16 +75,6 @@ class Stdio:
             self._messages.append(message)
             self.unsent += len(message)
             self._more.set()
-
-    async def room(self, limit: int) -> None:
-        """Wait until no more than so many bytes are unsent."""
-        while self.unsent > limit:
-            await self._less.wait()
-
-    def _tell_less(self) -> None:
-        self._less.set()
-        self._less = trio.Event()
-        self._has_read()
 
     def close_stdin(self) -> None:
         """Let it read the end of its stdin, once it has read everything before."""
@@ -138,7 +127,7 @@ class Stdio:
                         self._closing = True
                         self._messages.clear()
                     self.unsent -= sum(map(len, group))
-                    self._tell_less()
+                    self._has_read()
                 if self._closing:
                     self.unsent = 0
                     return

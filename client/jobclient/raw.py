@@ -16,7 +16,7 @@ from jobclient.protocol.framing import MAX_MESSAGE, LineReader, Oversized
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from socket import AF_UNIX, SOCK_CLOEXEC, SOCK_STREAM, socket
+    from socket import AF_UNIX, SHUT_WR, SOCK_CLOEXEC, SOCK_STREAM, socket
     from typing import Any, TypeAlias
 
     Message: TypeAlias = dict[str, Any]
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     Text: TypeAlias = str | dict[str, str]
 else:
     try:
-        from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_STREAM, socket
+        from _socket import AF_UNIX, SHUT_WR, SOCK_CLOEXEC, SOCK_STREAM, socket
     except ImportError:  # it is private and may go; the public module costs 10 ms more
-        from socket import AF_UNIX, SOCK_CLOEXEC, SOCK_STREAM, socket
+        from socket import AF_UNIX, SHUT_WR, SOCK_CLOEXEC, SOCK_STREAM, socket
 
 READ = 256 * 1024
 MOST_CALLS = 1000
@@ -67,38 +67,58 @@ def unbase64(data: str) -> bytes:
 # --- the connection -------------------------------------------------------------------------------------------------
 
 
+def dial(path: str, deadline: float | None) -> socket:
+    """A socket that is connected to the one at a path.
+
+    Raises:
+        OSError: nobody listens there (`FileNotFoundError`, `ConnectionRefusedError`), or there is no room in the
+            listener's queue at the moment (`BlockingIOError`).
+        PathError: the socket's directory is not private to us.
+    """
+    paths.check_private_dir(os.path.dirname(path))
+    made = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC)
+    try:
+        made.settimeout(_left(deadline))
+        with paths.short_address(path) as address:
+            made.connect(address)
+    except BaseException:
+        made.close()
+        raise
+    return made
+
+
+def end_sending(connection: socket) -> None:
+    """Close the sending half: the broker answers what it was asked, then hangs up."""
+    try:
+        connection.shutdown(SHUT_WR)
+    except OSError:
+        pass  # it has gone meanwhile, which reading will tell
+
+
 class RawConnection:
     """A connection to the broker that listens at one path. Deadlines are `time.monotonic` seconds, None is never.
 
     Not for use from two threads at once. After any error but a `RemoteError` it is of no more use.
 
     Attributes:
+        path: where that is.
         farewell: what the broker said when it announced its end, if it did.
     """
 
-    __slots__ = ("_inbox", "_last_id", "_reader", "_socket", "farewell")
+    __slots__ = ("_inbox", "_last_id", "_reader", "_socket", "farewell", "path")
 
     def __init__(self, path: str, deadline: float | None = None) -> None:
         """Connect.
 
         Raises:
-            OSError: nobody listens there (`FileNotFoundError`, `ConnectionRefusedError`), or there is no room in the
-                listener's queue at the moment (`BlockingIOError`).
-            PathError: the socket's directory is not private to us.
+            OSError, PathError: as `dial` does.
         """
-        paths.check_private_dir(os.path.dirname(path))
+        self.path = path
+        self._socket = dial(path, deadline)
         self._reader = LineReader()
         self._inbox: list[Message | list[Message]] = []
         self._last_id = 0
         self.farewell: Message | None = None
-        self._socket = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC)
-        try:
-            self._socket.settimeout(_left(deadline))
-            with paths.short_address(path) as address:
-                self._socket.connect(address)
-        except BaseException:
-            self._socket.close()
-            raise
 
     def close(self) -> None:
         """Hang up."""

@@ -117,3 +117,9 @@ def expand(template: Json, params: Json) -> Json:
 def key_of(value: Json) -> str:
     """A value as a key of a dictionary, with its type: 1 and "1" are two."""
     return msgspec.json.encode(value, order="deterministic").decode(errors="replace")
+
+
+def value_of(key: str) -> Json:
+    """The value of such a key."""
+    value: Json = msgspec.json.decode(key)
+    return value

@@ -197,7 +197,7 @@ class ServerRequests(Table, frozen=True):
         answers: answers by method, where there is nobody to ask; `$each` and `$value` make lists.
         refuse: the same, for what nobody has allowed.
         sole_inflight: one without a key is for the only client with a request under way.
-        id_params: where notifications name such a request by its id.
+        id_params: notifications by which such a request is over, and where they name its id.
     """
 
     timeout: dict[str, Seconds] = {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import trio
 
 from jobbroker import inflow
+from jobbroker.attendance import Attendance
 from jobbroker.core.record import Line
 from jobbroker.methods.call import Call, Method, Outcome, Pending
 from jobbroker.wiretext import decoded, text_bytes
@@ -22,24 +23,38 @@ def give(call: Call, params: wire.InputParams) -> Outcome:
         raise _refused(job, 'does not read from a pipe; start it with `stdin: "pipe"`')
     if job.status == "queued":
         raise _refused(job, "has not begun")
-    if claim is None or broker.jobs.input_ended(job.id):
+    if attendance is None or claim is None:
         if data:
-            raise _refused(job, "has ended" if claim is None else "was told that nothing more comes")
+            raise _refused(job, "has ended")
         return wire.Done()  # to close what is closed changes nothing
+    if broker.jobs.input_ended(job.id):
+        return _closed(job, data)
     share = inflow.Share(job.id, data)
-    return Pending(_give(call, claim, share, broker.inflow.queue(job.id), close=bool(params.close)), share.so_far)
+    turn = broker.inflow.queue(job.id)
+    return Pending(_give(call, attendance, claim, share, turn, close=bool(params.close)), share.so_far)
 
 
-async def _give(call: Call, claim: Line, share: inflow.Share, turn: trio.Event, *, close: bool) -> wire.Done:
-    broker, name = call.broker, share.job
+async def _give(
+    call: Call, attendance: Attendance, claim: Line, share: inflow.Share, turn: trio.Event, *, close: bool
+) -> wire.Done:
+    broker, job = call.broker, attendance.job
     try:
         await turn.wait()
+        if broker.jobs.input_ended(job.id):  # by one before us in the line
+            return _closed(job, share.left)
         if share.left:
-            await inflow.pour(claim, share)
+            await inflow.pour(claim, share, attendance.ended)
         if close:
-            inflow.end(broker.jobs, name, claim)
+            inflow.end(broker.jobs, job.id, claim)
     finally:
-        broker.inflow.leave(name, turn)
+        broker.inflow.leave(job.id, turn)
+    return wire.Done()
+
+
+def _closed(job: wire.Job, data: bytes | memoryview) -> wire.Done:
+    """To close what is closed changes nothing; to write there is too late."""
+    if data:
+        raise _refused(job, "was told that nothing more comes")
     return wire.Done()
 
 

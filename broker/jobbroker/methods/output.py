@@ -52,7 +52,7 @@ def _start(call: Call, snapshot: Snapshot, params: wire.OutputParams) -> int:
     if params.tail is not None:
         if params.tail < 0:
             raise errors.InvalidParams("`tail` must not be negative")
-        with _opened(call, snapshot) as reader:
+        with opened(call, snapshot) as reader:
             return reader.tail(params.stream or "all", params.tail)
     return offset(params.from_)
 
@@ -67,30 +67,42 @@ def offset(cursor: str | None) -> int:
 
 def _read(call: Call, snapshot: Snapshot, wanted: _Wanted) -> wire.Output:
     over = is_terminal(snapshot.job)  # before the file is measured: then nothing comes after
-    with _opened(call, snapshot) as reader:
+    with opened(call, snapshot) as reader:
         return _piece(reader, wanted, over=over)
 
 
 @contextmanager
-def _opened(call: Call, snapshot: Snapshot) -> Generator[OutputReader | GivenUp]:
+def opened(call: Call, snapshot: Snapshot) -> Generator[OutputReader | GivenUp]:
+    """What a job wrote, or what is left to say of it, valid until somebody else has a turn."""
     job = snapshot.job
     over = is_terminal(job) and job.persist
     if over and was_given_up(job):
         yield GivenUp(job)
         return
+    with reading(job), call.broker.opened_output(job) as reader:
+        gone = over and reader.is_gone and job.stdout.size + job.stderr.size > 0
+        if gone and job.id in call.broker.removals.under_way:
+            raise FileNotFoundError
+        yield GivenUp(job) if gone else reader
+
+
+@contextmanager
+def reading(job: wire.Job) -> Generator[None]:
+    """Say of a job's files what the errors in opening them mean.
+
+    Raises:
+        InvalidState: one is none of ours.
+        JobNotFound: there are none.
+    """
     try:
-        with call.broker.opened_output(job) as reader:
-            gone = over and reader.is_gone and job.stdout.size + job.stderr.size > 0
-            if gone and job.id in call.broker.removals.under_way:
-                raise FileNotFoundError
-            yield GivenUp(job) if gone else reader
+        yield
     except NotPlain:
         text = f"the output of {job.id} has been replaced by something else, which is not read"
         raise errors.InvalidState(text, {"status": job.status, "id": job.id}) from None
     except FileNotFoundError:
-        raise errors.JobNotFound(f"{snapshot.job.id} has been removed") from None
+        raise errors.JobNotFound(f"{job.id} has been removed") from None
     except NotADirectoryError:  # a link, for all we know; it is not followed
-        raise errors.JobNotFound(f"the directory of {snapshot.job.id} has been replaced by something else") from None
+        raise errors.JobNotFound(f"the directory of {job.id} has been replaced by something else") from None
 
 
 def _piece(reader: OutputReader | GivenUp, wanted: _Wanted, *, over: bool) -> wire.Output:
@@ -140,7 +152,7 @@ def result(call: Call, params: wire.JobParams) -> wire.ResultResult | Pending:
             f"{job.id} is {job.status}, so it has no result; its output can be read",
             {"status": job.status, "reason": job.reason, "exitCode": job.exit_code, "id": job.id},
         )
-    with _opened(call, snapshot) as reader:
+    with opened(call, snapshot) as reader:
         (out, more_out), (err, more_err) = (reader.last(stream, RESULT) for stream in ("stdout", "stderr"))
     texts, encoding = _texts(out, err)
     left = wire.JobResult(

@@ -7,7 +7,7 @@ import trio
 from jobbroker.core.job import Snapshot
 from jobbroker.core.table import matcher
 from jobbroker.methods.call import Call, Pending
-from jobbroker.methods.output import offset
+from jobbroker.methods.output import offset, opened, reading
 from jobbroker.pattern import BadPattern
 from jobbroker.searching import Search
 from jobbroker.waiting import Waiter
@@ -67,7 +67,7 @@ async def _wait_for_line(
     job = snapshot.job
     waiter = Waiter([job], content_with_one=True)
     seconds = float("inf") if params.timeout_ms is None else max(params.timeout_ms / 1000, FIRST_LOOK)
-    with call.broker.opened_output(job) as reader:
+    with opened(call, snapshot) as reader:
         if start > reader.size:
             raise errors.InvalidParams(f"`from` {start} is beyond the output, which has {reader.size} bytes")
     search = call.broker.searching.search(snapshot, pattern, wanted.stream or "all", start)
@@ -80,7 +80,8 @@ async def _wait_for_line(
 
 async def _look(search: Search, waiter: Waiter) -> None:
     """First at what is there, then at what comes, unless the job is stopped."""
-    await search.go_on(over=False)
+    with reading(search.job):
+        await search.go_on(over=False)
     failure: Exception | None = None
     async with trio.open_nursery() as nursery:
 
@@ -91,7 +92,8 @@ async def _look(search: Search, waiter: Waiter) -> None:
 
         nursery.start_soon(give_up_when_stopped)
         try:
-            await search.to_the_end()
+            with reading(search.job):
+                await search.to_the_end()
         except (errors.RemoteError, OSError) as exc:  # not in a group: it is the answer
             failure = exc
         nursery.cancel_scope.cancel()

@@ -47,13 +47,15 @@ def _all_live(given: Given, link: Link) -> list[str]:
     found: list[str] = []
     names: list[str | None] = [*given.operands] or [None]
     for name in names:
-        before = None
+        before, so_far = None, len(found)
         while True:
             page = link.request("job/list", {**wanted, "name": name, "before": before})
             found += [job["id"] for job in page["jobs"]]
             before = page["next"]
             if before is None:
                 break
+        if len(found) == so_far and name is not None and not given.has("label"):
+            found.append(name)  # no name of a live job, but an id, a number, or a mistake
     return found
 
 
@@ -88,7 +90,7 @@ def _stands(answer: Message) -> str:
 def signal(given: Given, link: Link, console: Console) -> int:
     """Send a signal to a job."""
     which = given.operands.pop()
-    params: dict[str, object] = {"signal": int(which) if which.isdigit() else which}
+    params: dict[str, object] = {"signal": which}
     params["target"] = "leader" if given.has("leader") else "group"
     return _each(given, link, console, "job/signal", params, lambda _: "", ended_is_fine=True)
 

@@ -1,10 +1,14 @@
 """Cut a byte stream into messages. Pure: bytes in, messages out; no sockets, no JSON.
 
 Two framings: one JSON text a line, and Content-Length headers as language servers and their clients have them. The
-first byte a peer sends tells which, see `is_line_framing`.
+first byte a client sends that is no blank tells which, see `EitherReader`.
 """
 
 from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 MAX_MESSAGE = 16 * 1024 * 1024
 """Bytes in one message, either way (CONTRACT section 6). codex app-server and most language servers have no limit;
@@ -13,7 +17,9 @@ a broker shared by everybody needs one, and 16 MiB carries a batch of thousands 
 MAX_HEADER = 8 * 1024
 """Bytes of headers in front of one message."""
 MAX_DIGITS = 12
-_FIRST_OF_LINE = frozenset(b"{[ \t\r\n")
+_BLANKS = b" \t\r\n"
+_FIRST_OF_LINE = frozenset(b"{[")
+_FIRST_OF_HEADERS = frozenset(b"Cc")
 
 
 class Oversized:
@@ -23,16 +29,6 @@ class Oversized:
 
 
 OVERSIZED = Oversized()
-
-
-def is_line_framing(first: int) -> bool:
-    """Whether a connection whose first byte is `first` speaks newline-delimited JSON."""
-    return first in _FIRST_OF_LINE
-
-
-def is_header_framing(first: int) -> bool:
-    """Whether a connection whose first byte is `first` speaks Content-Length headers."""
-    return first in b"Cc"
 
 
 class LineReader:
@@ -94,7 +90,18 @@ class LineReader:
 
 
 class FramingLost(ValueError):
-    """Headers that cannot be read: nobody knows where the next message begins, and nobody ever will."""
+    """Bytes that are no framing, or no more: nobody knows where the next message begins, and nobody ever will.
+
+    Attributes:
+        before: the messages that came whole before that, so that it does not depend on how the stream was cut whether
+            they are known.
+        spoken: whether the framing itself is known, so that the peer can be told.
+    """
+
+    def __init__(self, what: str, *, spoken: bool = True) -> None:
+        super().__init__(what)
+        self.before: list[bytes | Oversized] = []
+        self.spoken = spoken
 
 
 class HeaderReader:
@@ -116,14 +123,18 @@ class HeaderReader:
         """Take the next bytes of the stream; return the messages they complete, in order.
 
         Raises:
-            FramingLost: the stream can be read no further.
+            FramingLost: the stream can be read no further; the exception has what it completed before.
         """
         messages: list[bytes | Oversized] = []
         skipped = min(self._skip, len(chunk))
         self._skip -= skipped
         self._buffer += chunk[skipped:]
-        while self._buffer and not self._skip and self._step(messages):
-            pass
+        try:
+            while self._buffer and not self._skip and self._step(messages):
+                pass
+        except FramingLost as exc:
+            exc.before = messages
+            raise
         return messages
 
     def finish(self) -> list[bytes | Oversized]:
@@ -162,6 +173,48 @@ def _content_length(headers: bytes) -> int:
         if name.strip().lower() == b"content-length" and value.isdigit() and len(value) <= MAX_DIGITS:
             return int(value)
     raise FramingLost("headers without a Content-Length")
+
+
+class EitherReader:
+    """Reassembles the messages of a client, whose first byte that is no blank tells which framing it speaks for good.
+
+    `{` and `[` begin a line, `C` and `c` the headers Content-Length and Content-Type. Nothing else begins anything.
+
+    Attributes:
+        frame: puts a message to that client into its own framing: lines, until it has said something else.
+    """
+
+    __slots__ = ("_limit", "_reader", "frame")
+
+    def __init__(self, limit: int = MAX_MESSAGE) -> None:
+        self._limit = limit
+        self._reader: LineReader | HeaderReader | None = None
+        self.frame: Callable[[bytes], bytes] = encode_line
+
+    def feed(self, chunk: bytes) -> list[bytes | Oversized]:
+        """Take the next bytes of the stream; return the messages they complete, in order.
+
+        Raises:
+            FramingLost: the stream can be read no further; the exception has what it completed before.
+        """
+        if self._reader is None:
+            chunk = chunk.lstrip(_BLANKS)
+            if not chunk:
+                return []
+            self._reader = self._choose(chunk)
+        return self._reader.feed(chunk)
+
+    def finish(self) -> list[bytes | Oversized]:
+        """The stream ended: see the two readers."""
+        return [] if self._reader is None else self._reader.finish()
+
+    def _choose(self, chunk: bytes) -> LineReader | HeaderReader:
+        if chunk[0] in _FIRST_OF_LINE:
+            return LineReader(self._limit)
+        if chunk[0] not in _FIRST_OF_HEADERS:
+            raise FramingLost(f"no framing we know: {chunk[:16]!r}", spoken=False)
+        self.frame = encode_headers
+        return HeaderReader(self._limit)
 
 
 def encode_headers(message: bytes) -> bytes:

@@ -15,6 +15,8 @@ from jobclient.protocol.jsonrpc import Json
 
 MAX_REMEMBERED = 256
 """Answered requests whose ids are still known: the backend may speak of them once more."""
+MAX_OPEN = 1000
+"""Requests that may wait for clients at once; more are answered as if there were none."""
 METHOD_NOT_FOUND = -32601
 
 
@@ -50,18 +52,26 @@ class Asking:
     def __init__(self, rules: ServerRequests) -> None:
         self._rules = rules
         self._asked: OrderedDict[str, Asked] = OrderedDict()
+        self._open: dict[str, Asked] = {}
         self._by_client: dict[tuple[Client, int], Asked] = {}
         self._last: dict[Client, int] = {}
 
     def open(self) -> list[Asked]:
         """Those not answered yet."""
-        return [asked for asked in self._asked.values() if asked.open]
+        return list(self._open.values())
+
+    @property
+    def full(self) -> bool:
+        """Whether so many wait that nobody is asked any more."""
+        return len(self._open) >= MAX_OPEN
 
     def begin(self, asked: Asked) -> None:
         """The backend asks."""
         self._forget_old()
-        self._asked.pop(key_of(asked.identity), None)  # it counts anew, or does not count at all
-        self._asked[key_of(asked.identity)] = asked
+        name = key_of(asked.identity)
+        if name in self._asked:  # it counts anew, or does not count at all
+            self._forget(name)
+        self._asked[name] = self._open[name] = asked
 
     def offer(self, asked: Asked, client: Client) -> int:
         """Ask a client; the id it gets."""
@@ -94,10 +104,11 @@ class Asking:
         if asked is not None:
             self.close(asked)
 
-    @staticmethod
-    def close(asked: Asked) -> list[Client]:
+    def close(self, asked: Asked) -> list[Client]:
         """It is answered; who else was asked and has not."""
         asked.open = False
+        self._open.pop(key_of(asked.identity), None)
+        asked.params = None
         left = sorted(asked.waiting)
         asked.waiting.clear()
         return left
@@ -123,11 +134,15 @@ class Asking:
 
     def due(self) -> float | None:
         """When the next one is answered for want of anybody who does."""
-        return min((asked.deadline for asked in self.open()), default=None)
+        return min((asked.deadline for asked in self._open.values()), default=None)
 
     def _forget_old(self) -> None:
         for name, asked in list(self._asked.items())[: max(0, len(self._asked) - MAX_REMEMBERED)]:
             if not asked.open:
-                del self._asked[name]
-                for client, identity in asked.clients.items():
-                    self._by_client.pop((client, identity), None)
+                self._forget(name)
+
+    def _forget(self, name: str) -> None:
+        asked = self._asked.pop(name)
+        self.close(asked)
+        for client, identity in asked.clients.items():
+            self._by_client.pop((client, identity), None)

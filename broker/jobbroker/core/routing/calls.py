@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from typing import Literal
 
 from jobbroker.core.routing.effects import Client
-from jobclient.protocol.jsonrpc import Json
 
 FOREVER = 1e12
 """Seconds: no deadline of its own."""
@@ -28,19 +27,18 @@ class Call:
         purpose: why it is made.
         asked: the clients that wait for the answer, each with its own id of the request.
         turn: the turn it belongs to.
-        method, params: as the client sent them.
+        method: what is asked.
         deadline: when it is given up.
         sent: whether the backend has it.
         counted: the refcount it is the first call of.
     """
 
-    __slots__ = ("asked", "bid", "counted", "deadline", "message", "method", "params", "purpose", "sent", "turn")
+    __slots__ = ("asked", "bid", "counted", "deadline", "message", "method", "purpose", "sent", "turn")
 
-    def __init__(self, bid: int, purpose: Purpose, method: str, params: Json, deadline: float) -> None:
+    def __init__(self, bid: int, purpose: Purpose, method: str, deadline: float) -> None:
         self.bid = bid
         self.purpose: Purpose = purpose
         self.method = method
-        self.params = params
         self.deadline = deadline
         self.asked: list[tuple[Client, int | str]] = []
         self.turn: str | None = None
@@ -74,10 +72,10 @@ class Calls:
         """All of them, oldest first."""
         return iter(list(self._calls.values()))
 
-    def new(self, purpose: Purpose, method: str, params: Json, deadline: float) -> Call:
+    def new(self, purpose: Purpose, method: str, deadline: float) -> Call:
         """A request with an id of its own."""
         self._last += 1
-        call = self._calls[self._last] = Call(self._last, purpose, method, params, deadline)
+        call = self._calls[self._last] = Call(self._last, purpose, method, deadline)
         heapq.heappush(self._deadlines, (deadline, call.bid))
         if len(self._deadlines) > 2 * len(self._calls) + _SLACK:  # of those answered long before their time
             self._deadlines = [(call.deadline, bid) for bid, call in self._calls.items()]
@@ -117,7 +115,6 @@ class Calls:
     def mark_sent(self, call: Call) -> None:
         """The backend has it now."""
         call.sent = True
-        call.message = b""
         self.sent += call.purpose != "probe"
 
     def drop(self, call: Call) -> list[tuple[Client, int | str]]:

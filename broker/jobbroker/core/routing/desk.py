@@ -20,6 +20,8 @@ from jobclient.protocol.jsonrpc import Json
 
 MAX_HELD = 4096
 """Messages that wait for a backend that starts; more are refused."""
+MAX_UNSENT = 16 * 1024 * 1024
+"""Bytes of messages that wait for it to start, or to take more requests; more are refused."""
 State = Literal["down", "starting", "up"]
 
 
@@ -34,6 +36,7 @@ class Desk:
         clients: in the order they came.
         dropped: answers that came too late, and messages nobody could be found for.
         owed: a request was given up that it had, and nothing was heard since.
+        unsent: bytes of messages that wait here.
     """
 
     def __init__(self, profile: Profile, now: float) -> None:
@@ -54,6 +57,7 @@ class Desk:
         self.held: deque[Call | bytes] = deque()
         self.dropped = 0
         self.owed: float | None = None
+        self.unsent = 0
 
     # --- to clients -------------------------------------------------------------------------------------------------
 
@@ -83,14 +87,15 @@ class Desk:
             self.state = "starting"
             self.effects.append(Start())
 
-    def call(self, purpose: Purpose, method: str, params: Json, now: float, seconds: float) -> Call:
+    def call(self, purpose: Purpose, method: str, now: float, seconds: float) -> Call:
         """A request to the backend, not sent yet."""
-        return self.calls.new(purpose, method, params, now + seconds)
+        return self.calls.new(purpose, method, now + seconds)
 
     def send_call(self, call: Call, params: Json) -> None:
         """Send a request as soon as the backend takes one more."""
         self.wake()
         call.message = self.written({"id": call.bid, **body(call.method, params)})
+        self.unsent += len(call.message)
         if self.open or call.purpose == "handshake":
             self._send_or_queue(call)
         else:
@@ -105,11 +110,16 @@ class Desk:
 
     def _send_now(self, call: Call) -> None:
         self.effects.append(ToBackend(call.message))
+        self._forget_message(call)
         self.calls.mark_sent(call)
         turn = self.turns.get(call.turn) if call.purpose == "turn" else None
         if turn is not None:
             turn.began = True
             self.effects.append(TurnBegan(turn.name))
+
+    def _forget_message(self, call: Call) -> None:
+        self.unsent -= len(call.message)
+        call.message = b""
 
     def send(self, message: dict[str, Json]) -> None:
         """Send what is no request."""
@@ -117,8 +127,11 @@ class Desk:
         text = self.written(message)
         if self.open:
             self.effects.append(ToBackend(text))
-        elif len(self.held) < MAX_HELD:
+        elif self.full is None:
             self.held.append(text)
+            self.unsent += len(text)
+        else:
+            self.dropped += 1
 
     def release(self) -> None:
         """The backend takes messages from now on: all that waited, in order."""
@@ -127,6 +140,7 @@ class Desk:
         for each in held:
             if isinstance(each, bytes):
                 self.effects.append(ToBackend(each))
+                self.unsent -= len(each)
             elif self.calls.get(each.bid) is each:
                 self._send_or_queue(each)
 
@@ -143,6 +157,8 @@ class Desk:
             return "the backend does not read what it is sent"
         if len(self.held) >= MAX_HELD:
             return "too many requests wait for the backend to start"
+        if self.unsent > MAX_UNSENT:
+            return "too much waits for the backend to take it"
         if self.profile.backend.concurrency and len(self.calls.waiting) >= self.profile.backend.queue:
             return "the backend takes no more requests at once, and too many wait for it"
         return None
@@ -155,6 +171,7 @@ class Desk:
 
     def drop_call(self, call: Call) -> list[tuple[Client, int | str]]:
         """A request is answered or given up; who waited for it."""
+        self._forget_message(call)
         asked = self.calls.drop(call)
         self.tokens.answered(call.bid)
         self.send_waiting()
@@ -188,7 +205,7 @@ class Desk:
             return  # the answer names it; until then the wish is remembered
         turn.cancel_sent = True
         if how.request is not None:
-            interrupt = self.call("interrupt", how.request, params, now, 120)
+            interrupt = self.call("interrupt", how.request, now, 120)
             self.send_call(interrupt, params)
         elif how.notify is not None:
             self.send({"method": how.notify, "params": params})

@@ -59,8 +59,8 @@ class Downward:
             desk.dropped += 1
             return None
         outcome: dict[str, Json] = {key: value for key, value in message.items() if key not in ("id", "jsonrpc")}
-        if "result" not in outcome and "error" not in outcome:
-            outcome["result"] = None
+        if outcome.get("error") is None:  # some say on success that there is none
+            outcome = {"result": outcome.get("result")}
         if call.purpose not in ("client", "handshake"):
             self._answer_own(call, outcome, now)
         if call.purpose == "handshake" and "result" in outcome:
@@ -76,7 +76,7 @@ class Downward:
         turn = desk.turns.get(call.turn)
         if call.purpose != "turn" or turn is None:
             return
-        named = desk.interests.named_in_request(turn.method, turn.params, outcome.get("result", ABSENT))
+        named = desk.interests.named_in_request(turn.method, None, outcome.get("result", ABSENT))
         turn.names.update(name for name, _ in named)
         desk.turns.answer(turn, outcome, now)
         if turn.ending is not None and desk.turns.get(turn.name) is turn:
@@ -101,11 +101,7 @@ class Downward:
         desk.turns.observe(method, params, now)
         cancel = profile.request_cancel
         if method == CANCEL or (cancel is not None and method == cancel.notify):
-            place = cancel.id if cancel is not None and method == cancel.notify else "id"
-            identity = find(params, place)
-            self._tell_asked(message, place)
-            if not isinstance(identity, Absent):
-                desk.asking.withdraw(identity)
+            self._tell_asked(message, cancel.id if cancel is not None and method == cancel.notify else "id")
             return
         if method in profile.server_requests.id_params:
             self._tell_asked(message, profile.server_requests.id_params[method])
@@ -144,13 +140,14 @@ class Downward:
         return everybody
 
     def _tell_asked(self, message: dict[str, Json], place: str) -> None:
-        """A notification about a request of the backend's own, to those it was put to, as they know it."""
+        """A notification that a request of the backend's own is over, to those it was put to, as they know it."""
         identity = find(message.get("params"), place)
         if isinstance(identity, Absent):
             return
         for client in self._desk.asking.asked_clients(identity):
             known = self._desk.asking.known_as(identity, client)
             self._desk.tell(client, {**message, "params": put(message.get("params"), place, known)})
+        self._desk.asking.withdraw(identity)
 
     # --- what it asks -----------------------------------------------------------------------------------------------
 
@@ -158,8 +155,9 @@ class Downward:
         desk, rules = self._desk, self._desk.profile.server_requests
         names = desk.interests.named(params)
         asked = Asked(identity, method, params, names, now + rules.deadline(method))
+        candidates = [] if desk.asking.full else self._candidates(names)
         desk.asking.begin(asked)
-        for client in self._candidates(names):
+        for client in candidates:
             self._upward.ask(client, method, params, desk.asking.offer(asked, client))
         if not asked.waiting:
             self._wait_or_settle(asked, now)
@@ -205,6 +203,8 @@ class Downward:
             self._desk.dropped += 1
             return
         outcome: dict[str, Json] = {key: reply[key] for key in ("result", "error") if key in reply}
+        if outcome.get("error", ...) is None:
+            outcome = {"result": outcome.get("result")}
         asked.waiting.discard(client)
         if not outcome or is_too_deep(outcome):
             self.settle(asked, self._desk.asking.default(asked))

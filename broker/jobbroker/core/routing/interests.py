@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from jobbroker.core.dotted import Absent, find, find_all, key_of
+from typing import TypeGuard
+
+from jobbroker.core.dotted import Absent, find, find_all, key_of, value_of
 from jobbroker.core.profile import Key, Profile, RefCount
 from jobbroker.core.routing.effects import Client
 from jobclient.protocol.jsonrpc import Json
 
 MAX_KEYS = 10_000
 """Keys one client may care for; who names more is told of the older ones no longer."""
+MAX_KEY = 4096
+"""Characters of a key; what is longer is none."""
 
 Name = tuple[str, str]
 """What kind of key, and its value with its type."""
@@ -47,7 +51,7 @@ class Interests:
                 values = find_all(params, key.param) if key.param is not None else []
                 if key.result is not None and not isinstance(result, Absent):
                     values = [*values, *find_all(result, key.result)]
-                found += [((key.name, key_of(value)), value) for value in values if isinstance(value, str | int)]
+                found += [((key.name, key_of(value)), value) for value in values if is_key(value)]
         return found
 
     def _care(self, client: Client, name: Name, value: Json) -> None:
@@ -90,8 +94,13 @@ class Interests:
             (key.name, key_of(value))
             for key in self._keys
             for path in key.notify
-            if isinstance(value := find(params, path), str | int)
+            if is_key(value := find(params, path))
         ]
+
+
+def is_key(value: Json | Absent) -> TypeGuard[str | int]:
+    """Whether messages can be told apart by a value."""
+    return isinstance(value, int) or (isinstance(value, str) and len(value) <= MAX_KEY)
 
 
 class RefCounts:
@@ -99,7 +108,8 @@ class RefCounts:
 
     def __init__(self, profile: Profile) -> None:
         self._pairs = profile.client_methods.refcount
-        self._holders: dict[Name, dict[Client, tuple[Json, bool]]] = {}  # params, and whether it was a request
+        self._holders: dict[Name, dict[Client, bool]] = {}  # whether it was a request
+        self._counts: dict[Client, int] = {}
 
     def subscribing(self, method: str, params: Json) -> Name | None:
         """What a call of that method begins, if it is such a method."""
@@ -111,17 +121,22 @@ class RefCounts:
 
     @staticmethod
     def _name(pair: RefCount | None, params: Json) -> Name | None:
-        if pair is None:
-            return None
-        return pair.subscribe, key_of(None if isinstance(value := find(params, pair.param), Absent) else value)
+        value = None if pair is None else find(params, pair.param)
+        return (pair.subscribe, key_of(value)) if pair is not None and is_key(value) else None
 
-    def hold(self, name: Name, client: Client, params: Json, *, asked: bool) -> bool:
-        """A client begins, by a request if it `asked`; whether it is the first of all, and for the first time."""
-        holders = self._holders.setdefault(name, {})
+    def hold(self, name: Name, client: Client, *, asked: bool) -> bool:
+        """A client begins, by a request if it `asked`; whether that goes up: the first of all, and the first time.
+
+        Of a client that begins ever more nothing is counted beyond `MAX_KEYS`: what it says then goes up as it is.
+        """
+        holders = self._holders.get(name, {})
         if client in holders:
             return False
-        holders[client] = params, asked
-        return len(holders) == 1
+        if self._counts.get(client, 0) >= MAX_KEYS:
+            return True
+        self._holders[name] = {**holders, client: asked}
+        self._counts[client] = self._counts.get(client, 0) + 1
+        return not holders
 
     def let_go(self, name: Name, client: Client) -> bool:
         """A client ends; whether it was the last. Who had not begun ends nothing."""
@@ -129,6 +144,7 @@ class RefCounts:
         if client not in holders:
             return False
         del holders[client]
+        self._let_down(client)
         if holders:
             return False
         del self._holders[name]
@@ -136,16 +152,21 @@ class RefCounts:
 
     def undo(self, name: Name) -> None:
         """It could not be begun, for anybody."""
-        self._holders.pop(name, None)
+        for client in self._holders.pop(name, ()):
+            self._let_down(client)
+
+    def _let_down(self, client: Client) -> None:
+        self._counts[client] -= 1
+        if not self._counts[client]:
+            del self._counts[client]
 
     def drop(self, client: Client) -> list[tuple[RefCount, Json, bool]]:
         """A client is gone: what nobody holds any more, the value that names it, whether it was begun by a request."""
         ended: list[tuple[RefCount, Json, bool]] = []
-        for name, holders in list(self._holders.items()):
+        for name, holders in list(self._holders.items()) if client in self._counts else ():
             if client in holders:
-                params, asked = holders[client]
+                asked = holders[client]
                 pair = next(pair for pair in self._pairs if pair.subscribe == name[0])
-                value = find(params, pair.param)
-                if self.let_go(name, client) and not isinstance(value, Absent):
-                    ended.append((pair, value, asked))
+                if self.let_go(name, client):
+                    ended.append((pair, value_of(name[1]), asked))
         return ended

@@ -51,7 +51,10 @@ def read_identity(identity: bytes) -> int | str:
     Raises:
         InvalidRequest: it is one that some backends never answer.
     """
-    value = _values.decode(identity)
+    try:
+        value = _values.decode(identity)
+    except msgspec.DecodeError:  # a number beyond all bounds
+        value = None
     if isinstance(value, bool) or not isinstance(value, int | str):
         raise errors.InvalidRequest("the id of a request to the backend must be a string or a whole number")
     return value

@@ -52,6 +52,11 @@ class Router:
         return len(self._desk.calls)
 
     @property
+    def unsent(self) -> int:
+        """Bytes of messages that wait for the backend to start, or to take more."""
+        return self._desk.unsent
+
+    @property
     def turns(self) -> int:
         """Turns that are not over."""
         return len(self._desk.turns)
@@ -126,7 +131,7 @@ class Router:
             desk.effects.append(TurnEnded(name, "failed", "spawn", problem))
             return self._done()
         desk.turns.add(turn)
-        call = desk.call("turn", method, params, now, timeout + grace if timeout else FOREVER)
+        call = desk.call("turn", method, now, timeout + grace if timeout else FOREVER)
         call.turn, turn.bid = name, call.bid
         turn.names.update(found for found, _ in desk.interests.named_in_request(method, params, None))
         desk.send_call(call, desk.tokens.up(None, name, call.bid, method, params))
@@ -153,7 +158,7 @@ class Router:
     def ask(self, method: str, params: Json, now: float, seconds: float) -> tuple[int, list[Effect]]:
         """A request of the broker's own; the ticket by which `Answered` brings the outcome."""
         desk = self._desk
-        call = desk.call("own", method, params, now, seconds)
+        call = desk.call("own", method, now, seconds)
         if desk.full is not None:
             desk.drop_call(call)
             desk.effects.append(Answered(call.bid, failure(errors.Busy(desk.full))))
@@ -173,7 +178,7 @@ class Router:
             desk.release()
         else:
             call = self._up.handshake_call(now)
-            desk.send_call(call, call.params)
+            desk.send_call(call, self.profile.handshake.params)
         return self._done()
 
     def heard_from(self, now: float) -> None:
@@ -280,7 +285,7 @@ class Router:
         desk, rule = self._desk, self.profile.probe
         step = desk.health.step(now, self._probe_due())
         if step == "probe":
-            call = desk.call("probe", rule.method, rule.params, now, OWN_SECONDS)
+            call = desk.call("probe", rule.method, now, OWN_SECONDS)
             desk.send_call(call, rule.params)
         elif step == "hung":
             desk.effects.append(Remark("the backend is hung: it does not answer"))

@@ -5,9 +5,12 @@ from __future__ import annotations
 from jobbroker.core.dotted import ABSENT, Absent, find, key_of, put
 from jobbroker.core.profile import Profile, Token
 from jobbroker.core.routing.effects import Client
+from jobbroker.core.routing.interests import is_key
 from jobclient.protocol.jsonrpc import Json
 
 PREFIX = "jobbroker-"
+MAX_TOKENS = 10_000
+"""Tokens of one client that outlive their request; of more, the oldest are forgotten."""
 
 
 class Holder:
@@ -31,6 +34,7 @@ class Tokens:
         self._holders: dict[str, Holder] = {}
         self._own: dict[tuple[Client, str, str], str] = {}  # client, param, value: unique
         self._of_call: dict[int, list[str]] = {}
+        self._lasting: dict[Client, dict[str, None]] = {}  # those that outlive their request
         self._last = 0
 
     def up(self, client: Client | None, turn: str | None, bid: int, method: str, params: Json) -> Json:
@@ -49,14 +53,24 @@ class Tokens:
             if turn is None or not rule.notify:
                 return params
             original = turn  # nobody gave one, and without it nothing is heard of how the turn goes on
+        if not is_key(original):
+            return params  # nor would the backend take it
         self._last += 1
         unique = f"{PREFIX}{self._last}"
         self._holders[unique] = Holder(rule, bid, client, turn, original)
         if not rule.forget_on:
             self._of_call.setdefault(bid, []).append(unique)
+        elif client is not None:
+            self._note_lasting(client, unique)
         if client is not None:
             self._own[client, rule.param, key_of(original)] = unique
         return put(params or {}, rule.param, unique)
+
+    def _note_lasting(self, client: Client, unique: str) -> None:
+        lasting = self._lasting.setdefault(client, {})
+        lasting[unique] = None
+        if len(lasting) > MAX_TOKENS:
+            self._forget(next(iter(lasting)))
 
     def _name_again(self, rule: Token, client: Client | None, method: str, params: Json, place: str) -> Json:
         original = find(params, place)
@@ -94,8 +108,13 @@ class Tokens:
         for unique, holder in list(self._holders.items()):
             if holder.client == client:
                 self._forget(unique)
+        self._lasting.pop(client, None)
 
     def _forget(self, unique: str) -> None:
         holder = self._holders.pop(unique, None)
-        if holder is not None and holder.client is not None:
-            self._own.pop((holder.client, holder.rule.param, key_of(holder.original)), None)
+        if holder is None or holder.client is None:
+            return
+        self._lasting.get(holder.client, {}).pop(unique, None)
+        name = holder.client, holder.rule.param, key_of(holder.original)
+        if self._own.get(name) == unique:  # the client may have given the same one to another request since
+            del self._own[name]

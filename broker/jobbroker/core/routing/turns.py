@@ -40,7 +40,6 @@ class Turn:
         self.name = name
         self.rule = rule
         self.method = method
-        self.params = params
         self.vars: dict[str, Json] = dict(variables(rule, "params", params))
         self.bid = 0
         self.answered = False

@@ -12,6 +12,8 @@ from jobclient.protocol.errors import RemoteError
 from jobclient.protocol.jsonrpc import Json, encode_error
 
 CANCEL = "$/cancelRequest"
+MAX_UNDER_WAY = 4096
+"""Requests one client may have under way."""
 OWN_SECONDS = 120
 """How long answers to what we ask ourselves are waited for."""
 
@@ -40,6 +42,8 @@ class Upward:
         desk, rules = self._desk, self._desk.profile.client_methods
         if desk.calls.of_client(client, identity) is not None:
             raise errors.InvalidRequest(f"a request with the id {identity!r} is under way already")
+        if desk.calls.under_way(client) >= MAX_UNDER_WAY:
+            raise errors.Busy(f"{MAX_UNDER_WAY} requests of this connection are under way; wait for some")
         if method in rules.deny:
             raise errors.Denied(f"{method} would change the backend for all who share it")
         if method in rules.local:
@@ -71,7 +75,7 @@ class Upward:
         for call in desk.calls:
             if call.purpose == "handshake":
                 return call
-        return desk.call("handshake", rule.request, rule.params, now, FOREVER)  # until its start is given up
+        return desk.call("handshake", rule.request, now, FOREVER)  # until its start is given up
 
     def _is_counted_out(self, client: Client, identity: int | str, method: str, params: Json) -> bool:
         """Whether it is not the first to begin something, or not the last to end it, and so is answered here."""
@@ -83,7 +87,7 @@ class Upward:
             desk.answer(client, identity, {"result": {}})
             return True
         name = desk.refcounts.subscribing(method, params)
-        if name is None or desk.refcounts.hold(name, client, params, asked=True):
+        if name is None or desk.refcounts.hold(name, client, asked=True):
             return False
         desk.interests.learn(client, method, params, ABSENT)
         first = next((call for call in desk.calls if call.counted == name), None)
@@ -97,7 +101,7 @@ class Upward:
         desk = self._desk
         desk.interests.forget(client, method, params)
         self._learn(client, method, params, ABSENT)
-        call = desk.call("client", method, params, now, desk.profile.client_methods.deadline(method))
+        call = desk.call("client", method, now, desk.profile.client_methods.deadline(method))
         call.counted = desk.refcounts.subscribing(method, params)
         desk.calls.ask(call, client, identity)
         desk.send_call(call, desk.tokens.up(client, None, call.bid, method, params))
@@ -123,7 +127,7 @@ class Upward:
 
     def answered(self, call: Call, client: Client, result: Json) -> None:
         """A request of a client is answered: what the answer names it cares for."""
-        self._learn(client, call.method, call.params, result)
+        self._learn(client, call.method, None, result)
 
     # --- notifications ----------------------------------------------------------------------------------------------
 
@@ -157,7 +161,7 @@ class Upward:
         name = desk.refcounts.subscribing(method, params)
         if name is not None:
             desk.interests.learn(client, method, params, ABSENT)
-            return not desk.refcounts.hold(name, client, params, asked=False)
+            return not desk.refcounts.hold(name, client, asked=False)
         name = desk.refcounts.unsubscribing(method, params)
         if name is None:
             return False
@@ -220,7 +224,7 @@ class Upward:
         for pair, value, asked in counts:
             params = put({}, pair.param, value)
             if asked:
-                desk.send_call(desk.call("own", pair.unsubscribe, params, now, OWN_SECONDS), params)
+                desk.send_call(desk.call("own", pair.unsubscribe, now, OWN_SECONDS), params)
             else:
                 desk.send({"method": pair.unsubscribe, "params": params})
         for key, value in keys:
