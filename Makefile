@@ -8,7 +8,7 @@ DEV    := $(VENV)/.ready-dev
 PYTEST := $(BIN)/python -P -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-slow check lint type fmt bench chaos clean
+.PHONY: help run test test-slow test-backends check lint type fmt bench chaos clean
 
 help: ## this text
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -33,6 +33,9 @@ test: $(DEV) ## the quick suite: pure tests by the thousand, then real daemons a
 
 test-slow: $(DEV) ## the slow tests: long chaos, ten thousand jobs
 	$(PYTEST) -m slow
+
+test-backends: $(DEV) ## real backends behind the broker: codex, tool servers, language servers; installs them
+	$(PYTEST) tests/real/test_codex_backend.py tests/real/test_backends.py
 
 lint: $(DEV) ## ruff: lint and format, as errors
 	$(BIN)/ruff check .

@@ -16,6 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from conformance import Conformance
 from jobbroker.identity import read_stat
 from jobbroker.tree import descendants
 
@@ -52,6 +53,7 @@ class Wire:
         self.count = 0
         self.notes: list[Message] = []
         self.answers: dict[object, Message] = {}
+        self.conformance = Conformance()
 
     def __enter__(self) -> Self:
         return self
@@ -69,13 +71,16 @@ class Wire:
         return self.count
 
     def write(self, message: object) -> None:
+        self.conformance.sent(message)
         self.sock.sendall(json.dumps(message).encode() + b"\n")
 
     def read(self) -> Any:
         line = self.lines.readline()
         if not line:
             raise EOFError("the broker closed the connection")
-        return json.loads(line)
+        message = json.loads(line)
+        self.conformance.received(message)
+        return message
 
     def answer(self, identity: object) -> Message:
         """The response with that id; whatever comes before it is kept."""

@@ -20,8 +20,9 @@ def add(wire: Wire, name: str, *argv: str, every: int = 0, **params: object) -> 
 
 def append(wire: Wire, schedule: str, name: str, *argv: str, **params: object) -> Message:
     """One more runner."""
-    found: Message = wire.call("timed/add", schedule=schedule, name=name, argv=list(argv) or ["true"], **params)
-    return found["schedule"]  # type: ignore[no-any-return]
+    answer = wire.call("timed/add", schedule=schedule, name=name, argv=list(argv) or ["true"], **params)
+    found: Message = answer["schedule"]
+    return found
 
 
 def tick(wire: Wire, name: str) -> Message:
@@ -53,9 +54,9 @@ def until_entry(wire: Wire, name: str, wanted: Callable[[Message], object], sinc
     """The first line of a schedule that is wanted, once there is one."""
     while True:
         answer = wire.call("timed/log", name=name, since=since, limit=1000, waitMs=int(PATIENCE * 1000))
-        found = [each for each in answer["entries"] if wanted(each)]
+        found: list[Message] = [each for each in answer["entries"] if wanted(each)]
         if found:
-            return found[0]  # type: ignore[no-any-return]
+            return found[0]
         assert answer["entries"], f"never came: {entries(wire, name)[-5:]}"
         since = answer["next"]
 

@@ -188,8 +188,15 @@ def test_a_broker_that_is_killed_is_not_called_an_end(home: Home) -> None:
     Cli(home, Path("/")).ok("broker", "stop")
 
 
-def test_a_socket_with_a_long_path(new_home: Callable[..., Home]) -> None:
+def test_s23_a_socket_with_a_long_path(new_home: Callable[..., Home]) -> None:
     home = new_home("x" * 120)
     with Bridged(home) as bridge:
         assert bridge.end(PING)[0] == 0
-    Cli(home, Path("/")).ok("broker", "stop")
+    long = Cli(home, Path("/"))
+    assert "too long for some programs" in long("socket-path").stderr
+    long.ok("broker", "stop")
+
+
+def test_s23_the_usual_path_is_short(shared: Home) -> None:
+    usual = Cli(shared, Path("/"))("socket-path", "--no-start", "--instance", "x" * 32, JOBBROKER_RUNTIME_DIR="")
+    assert (len(usual.stdout.strip()) <= 100, usual.stderr) == (True, "")

@@ -7,10 +7,13 @@ from hypothesis import given, strategies as st
 from jobbroker.core.due import LATE_MS, Beat, DueTimes, Moment, look, placed
 
 DAY = 24 * 60 * 60 * 1000
-beats = st.builds(
-    lambda anchor, every, part: Beat(anchor, every, int(part * (every - 1)), "salt"),
-    st.integers(0, 10**12), st.integers(10, 7 * DAY), st.floats(0, 1),
-)  # fmt: skip
+
+
+def beat_of(anchor: int, every: int, part: float) -> Beat:
+    return Beat(anchor, every, int(part * (every - 1)), "salt")
+
+
+beats = st.builds(beat_of, st.integers(0, 10**12), st.integers(10, 7 * DAY), st.floats(0, 1))
 
 
 # --- due times ------------------------------------------------------------------------------------------------------
@@ -106,8 +109,8 @@ def test_the_heap_gives_what_a_sorted_list_would(orders: list[tuple[str, int | N
         assert (len(due), due.get(name)) == (len(model), model.get(name))
     for now in range(51):
         popped = set[str]()
-        while (name := due.pop(now)) is not None:
-            popped.add(name)
+        while (first := due.pop(now)) is not None:
+            popped.add(first)
         assert popped == {name for name, at in model.items() if at == now}
 
 

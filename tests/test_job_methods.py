@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,25 @@ def test_a_script_without_a_first_line_is_no_program(client: Wire, tmp_path: Pat
 def test_environment_as_an_object_is_all_there_is(client: Wire) -> None:
     job = client.run("env", env={"A": "1", "B": "ü", "C": b64(b"\xff")})
     lines = raw(client, job).splitlines()
-    assert sorted(lines) == sorted([b"A=1", "B=ü".encode(), b"C=\xff", b"JOBBROKER_JOB_ID=" + job["id"].encode()])
+    assert sorted(lines) == sorted([b"A=1", "B=ü".encode(), b"C=\xff", *told(client, job)])
+
+
+def told(client: Wire, job: Message) -> list[bytes]:
+    """What every job finds in its environment."""
+    socket = client.call("broker/status")["paths"]["socket"]
+    return [f"JOBBROKER_JOB_ID={job['id']}".encode(), f"JOBBROKER_SOCKET={socket}".encode()]
+
+
+@pytest.mark.parametrize("as_list", [False, True])
+def test_a_job_that_is_started_by_a_job_has_an_id_of_its_own(client: Wire, as_list: bool) -> None:
+    before = {"JOBBROKER_JOB_ID": "zzzzzz", "JOBBROKER_SOCKET": "/elsewhere", "A": "1"}
+    job = client.run("env", env=[f"{name}={value}" for name, value in before.items()] if as_list else before)
+    assert sorted(raw(client, job).splitlines()) == sorted([b"A=1", *told(client, job)])
+
+
+def test_s23_a_job_finds_its_broker(client: Wire) -> None:
+    script = "import os, socket; s = socket.socket(1); s.connect(os.environ['JOBBROKER_SOCKET']); print('found')"
+    assert client.output(client.run(sys.executable, "-c", script)["id"]) == "found\n"
 
 
 def test_environment_as_a_list_may_hold_anything(client: Wire) -> None:

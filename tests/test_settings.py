@@ -300,6 +300,5 @@ def test_where_each_value_comes_from() -> None:
 def test_units() -> None:
     assert {key: limit.unit for key, limit in LIMITS.items() if limit.unit} == {
         "maxOutput": "bytes", "maxTotalOutput": "bytes", "maxLogSize": "bytes",
-        "timeout": "ms", "grace": "ms", "keepFor": "ms", "keepTimedLog": "ms", "idleExit": "ms",
-        "timeout": "ms", "turnTimeout": "ms", "grace": "ms", "keepFor": "ms", "idleExit": "ms",
+        "timeout": "ms", "turnTimeout": "ms", "grace": "ms", "keepFor": "ms", "keepTimedLog": "ms", "idleExit": "ms",
     }  # fmt: skip

@@ -85,7 +85,7 @@ class World:
     def start_broker(self) -> None:
         """From what was written, and the jobs that live."""
         self.due = DueTimes()
-        self.taking = Batches(max(map(time_of, self.batches), default=0))
+        self.taking = Batches(max(map(time_of, self.batches), default=-1) + 1)
         for name, standing in self.standings.items():
             plan = self.plans[name]
             standing = msgspec.json.decode(msgspec.json.encode(standing), type=Standing)
@@ -158,7 +158,7 @@ class World:
         """Let time pass, from one thing that happens to the next."""
         while True:
             due = self.due.next()
-            upcoming = min([end, *([due] if due is not None else []), *(at.end for at in self.at_work)])
+            upcoming = min([end, end if due is None else due, *(at.end for at in self.at_work)])
             if upcoming > self.boot:
                 self.pass_time(upcoming - self.boot)
             for at in sorted(at for at in self.at_work if at.end <= self.boot):
@@ -196,10 +196,12 @@ class World:
                 self.gate = "scheduled" if self.gate == gate else gate
 
 
+def plan_of(every: int, part: float, catch_up: bool, runners: int, shares: list[float]) -> Plan:
+    return Plan(every, int(part * (every - 1)), catch_up, runners, [int(share * every) for share in shares])
+
+
 plans = st.builds(
-    lambda every, part, catch_up, runners, shares: Plan(
-        every, int(part * (every - 1)), catch_up, runners, [int(share * every) for share in shares]
-    ),
+    plan_of,
     st.sampled_from([1_000, 7_000, 60_000, 600_000]), st.sampled_from([0, 0, 0.5, 1]), st.booleans(),
     st.integers(0, 3), st.lists(st.floats(0, 3), min_size=1, max_size=5),
 )  # fmt: skip

@@ -135,7 +135,7 @@ def _run(asked: _Asked, lock: InstanceLock) -> int:
     from jobclient.protocol.errors import StoreUnavailable
 
     instance = asked.instance
-    around = surroundings()
+    around = surroundings(paths.socket_path(instance))
     os.umask(0o077)
     os.chdir("/")
     try:

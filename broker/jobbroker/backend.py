@@ -85,6 +85,7 @@ class Backend:
         self._ending = trio.Event()
         self._dead = trio.Event()
         self._leaving = False
+        self._wakes = float("inf")  # when the time is looked at next
         self._rescheduled = trio.Event()
         self._crowd = 0  # who waits for room
         self._less = trio.Event()
@@ -102,11 +103,19 @@ class Backend:
     async def _keep_time(self) -> None:
         while True:
             due = self._router.due()
-            with trio.move_on_at(float("inf") if due is None else due):
+            self._wakes = float("inf") if due is None else due
+            with trio.move_on_at(self._wakes):
                 await self._rescheduled.wait()
                 self._rescheduled = trio.Event()
                 continue
             self._perform(self._router.tick(trio.current_time()))
+
+    def _reschedule(self) -> None:
+        """Something may be due earlier now. What is due later is found out when it is not: answers are many."""
+        due = self._router.due()
+        if due is not None and due < self._wakes:
+            self._wakes = due
+            self._rescheduled.set()
 
     # --- clients ----------------------------------------------------------------------------------------------------
 
@@ -200,6 +209,11 @@ class Backend:
     # --- effects ----------------------------------------------------------------------------------------------------
 
     def _perform(self, found: Iterable[Effect]) -> None:
+        self._carry_out(found)
+        self._reschedule()
+        self._note_less()
+
+    def _carry_out(self, found: Iterable[Effect]) -> None:
         for effect in found:
             match effect:
                 case effects.ToClient(client, message, lossy):
@@ -220,8 +234,6 @@ class Backend:
                         answered(outcome)
                 case _:
                     self._turn_news(effect)
-        self._rescheduled.set()
-        self._note_less()
 
     def _tell(self, message: bytes) -> None:
         if self._stdio is not None:
@@ -307,11 +319,12 @@ class Backend:
             messages, lost = exc.before, exc
         for message in messages:
             if isinstance(message, Oversized):
-                self._perform(self._router.oversized())
+                self._carry_out(self._router.oversized())
             else:
-                self._perform(self._router.message(message, now))
+                self._carry_out(self._router.message(message, now))
         if lost is not None:
             self._end_it(f"cannot be understood any more: {lost}")
+        self._reschedule()
 
     async def _bury(self, how: Exit) -> None:
         """One that never answered was a start that failed: who waits is told. With one that did, the broker ends."""

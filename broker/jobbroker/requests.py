@@ -26,6 +26,8 @@ MAX_MS = 10**12
 """The longest limit, some thirty years; what is larger is taken for a mistake."""
 SCRUBBED = ("NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "WATCHDOG_PID", "WATCHDOG_USEC")
 """What the service manager tells the daemon alone."""
+OURS = (b"JOBBROKER_JOB_ID=", b"JOBBROKER_SOCKET=")
+"""What every job is told: its id, and where its broker listens. A job's own job does not inherit them."""
 RLIMITS = frozenset(name[7:] for name in dir(resource) if name.startswith("RLIMIT_"))
 
 
@@ -36,6 +38,7 @@ class Surroundings(Struct, frozen=True):
     env: tuple[bytes, ...]
     umask: int
     descriptors: int
+    socket: bytes
 
 
 class ForTick(Struct, frozen=True):
@@ -45,7 +48,7 @@ class ForTick(Struct, frozen=True):
     env: tuple[bytes, ...]
 
 
-def surroundings() -> Surroundings:
+def surroundings(socket: str) -> Surroundings:
     """Look around; call it before the daemon changes its umask or limits."""
     umask = os.umask(0o077)
     os.umask(umask)
@@ -55,6 +58,7 @@ def surroundings() -> Surroundings:
         env=env,
         umask=umask,
         descriptors=resource.getrlimit(resource.RLIMIT_NOFILE)[0],
+        socket=os.fsencode(socket),
     )
 
 
@@ -89,9 +93,8 @@ def build(
     cwd = as_bytes(params.cwd, "cwd") if params.cwd is not None else around.cwd
     if not cwd.startswith(b"/"):
         raise InvalidParams("`cwd` must be an absolute path")
-    env = _environment(params, around)
-    name = _name(params.name)
-    labels = _labels(params.labels or {})
+    told = (*map(bytes.__add__, OURS, (identity.encode(), around.socket)), *(() if tick is None else tick.env))
+    env = _completed(_environment(params, around), told)
     job = Job(
         id=identity,
         number=number,
@@ -100,8 +103,8 @@ def build(
         argv=line.argv,
         cwd=as_wire(cwd),
         created_at=timestamp(now),
-        name=name,
-        labels=labels,
+        name=_name(params.name),
+        labels=_labels(params.labels or {}),
         agent=params.agent,
         prompt=params.prompt,
         method=params.method,
@@ -125,7 +128,6 @@ def build(
         result=line.result,
         remedy=line.remedy,
     )
-    env += [*(() if tick is None else tick.env), b"JOBBROKER_JOB_ID=" + identity.encode()]
     more = {**_rlimits(params, around), b"umask": b"%d" % _between(params.umask, "umask", 0, 0o777, around.umask)}
     return _head(snapshot, argv, cwd, env, more | reads.head()), snapshot, reads.data
 
@@ -168,6 +170,12 @@ def _environment(params: StartParams, around: Surroundings) -> list[bytes]:
     if any(entry.find(b"=") < 1 for entry in entries):
         raise InvalidParams("`env` as a list holds `NAME=value`")
     return entries
+
+
+def _completed(env: list[bytes], told: tuple[bytes, ...]) -> list[bytes]:
+    """An environment with what is ours to say in it, which it may have from a job that asked for this one."""
+    ours = tuple(entry[: entry.index(b"=") + 1] for entry in told)
+    return [*(entry for entry in env if not entry.startswith(ours)), *told]
 
 
 def _name(name: str | None) -> str | None:

@@ -13,7 +13,7 @@ from jobbroker.rows import Fact
 from jobbroker.store import Store
 
 _SCHEDULE, _STANDING, _TERM, _SYSTEM = "schedule", "standing", "term", "timed"
-_PAUSED = "paused"
+_PAUSED, _BATCHES = "paused", "batches"
 
 log = logging.getLogger("jobbroker.timed")
 
@@ -71,6 +71,14 @@ class ScheduleFacts:
     async def commit_paused(self, *, paused: bool) -> None:
         """Keep whether all are. Raises `StoreUnavailable`."""
         await self._store.commit(facts={(_SYSTEM, _PAUSED): "1" if paused else None})
+
+    def batches(self) -> int:
+        """The time that no batch id of lines that are nobody's tick is beyond, in milliseconds."""
+        return _number(dict(self._store.rows.facts(_SYSTEM)).get(_BATCHES, "0"))
+
+    def post_batches(self, floor_ms: int) -> None:
+        """Keep it."""
+        self._store.post(facts={(_SYSTEM, _BATCHES): str(floor_ms)})
 
     def term(self, path: str) -> int:
         """The latest term that is known of a leader lock; the broker's own has an empty path."""

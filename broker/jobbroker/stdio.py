@@ -9,7 +9,6 @@ from __future__ import annotations
 import fcntl
 import os
 import re
-from collections import deque
 from collections.abc import Callable
 from typing import Self
 
@@ -27,7 +26,6 @@ class Stdio:
 
     Attributes:
         theirs: the ends of the process, until it has them.
-        unsent: bytes it was not yet told.
         ended: set when it will say nothing any more.
     """
 
@@ -37,14 +35,15 @@ class Stdio:
         self._has_read = has_read
         self._tail = bytearray()
         self._tail_size = stderr_tail
-        self._messages: deque[bytes] = deque()
+        self._unsent = bytearray()
         self._more = trio.Event()
         self._closing = False
-        self.unsent = 0
         self.ended = trio.Event()
         stdin, self._stdin = os.pipe2(os.O_CLOEXEC)
         self._stdout, stdout = os.pipe2(os.O_CLOEXEC)
         self._stderr, stderr = os.pipe2(os.O_CLOEXEC)
+        for ours in (self._stdin, self._stdout, self._stderr):
+            os.set_blocking(ours, False)
         self.theirs: tuple[int, ...] = (stdin, stdout, stderr)
         try:
             fcntl.fcntl(self._stdout, fcntl.F_SETPIPE_SZ, PIPE_SIZE)
@@ -56,11 +55,10 @@ class Stdio:
 
     def __exit__(self, *_: object) -> None:
         self.give_away()
-        for descriptor in (self._stdin, self._stdout, self._stderr):
-            if descriptor >= 0:
-                os.close(descriptor)
-        self._stdin = self._stdout = self._stderr = -1
-        self.unsent = 0
+        self._let_go_of_stdin()
+        for descriptor in (self._stdout, self._stderr):
+            trio.lowlevel.notify_closing(descriptor)
+            os.close(descriptor)
         self._has_read()
 
     def give_away(self) -> None:
@@ -69,11 +67,18 @@ class Stdio:
             os.close(descriptor)
         self.theirs = ()
 
+    @property
+    def unsent(self) -> int:
+        """Bytes it was not yet told."""
+        return len(self._unsent)
+
     def post(self, message: bytes) -> None:
-        """Tell it something, framed, as soon as it reads."""
-        if not self._closing:
-            self._messages.append(message)
-            self.unsent += len(message)
+        """Tell it something, framed, now or as soon as it reads."""
+        if self._closing:
+            return
+        sent = 0 if self._unsent else self._write(message)
+        if sent < len(message):
+            self._unsent += message[sent:]
             self._more.set()
 
     def close_stdin(self) -> None:
@@ -89,47 +94,52 @@ class Stdio:
     async def run(self) -> None:
         """Read and write until it is cancelled."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._write)
-            nursery.start_soon(self._read_stderr)
-            await self._read(self._take_stdout(), self._heard)
+            nursery.start_soon(self._write_on)
+            nursery.start_soon(self._read, self._stderr, self._keep)
+            await self._read(self._stdout, self._heard)
             self.ended.set()
 
-    def _take_stdout(self) -> trio.lowlevel.FdStream:
-        descriptor, self._stdout = self._stdout, -1
-        return trio.lowlevel.FdStream(descriptor)
-
     @staticmethod
-    async def _read(stream: trio.lowlevel.FdStream, take: Callable[[bytes], None]) -> None:
-        async with stream:
-            while piece := await stream.receive_some(CHUNK):
-                take(piece)
+    async def _read(descriptor: int, take: Callable[[bytes], None]) -> None:
+        while True:
+            await trio.lowlevel.wait_readable(descriptor)
+            piece = os.read(descriptor, CHUNK)
+            if not piece:
+                return
+            take(piece)
 
-    async def _read_stderr(self) -> None:
-        descriptor, self._stderr = self._stderr, -1
+    def _keep(self, piece: bytes) -> None:
+        self._tail.extend(piece)
+        del self._tail[: max(0, len(self._tail) - self._tail_size)]
 
-        def keep(piece: bytes) -> None:
-            self._tail.extend(piece)
-            del self._tail[: max(0, len(self._tail) - self._tail_size)]
+    async def _write_on(self) -> None:
+        """What it did not take at once, as it reads."""
+        while self._stdin >= 0:
+            await self._more.wait()
+            self._more = trio.Event()
+            while self._unsent:
+                await trio.lowlevel.wait_writable(self._stdin)
+                with memoryview(self._unsent) as unsent, unsent[:PIPE_SIZE] as piece:
+                    sent = self._write(piece)
+                del self._unsent[:sent]
+                self._has_read()
+            if self._closing:
+                self._let_go_of_stdin()
 
-        await self._read(trio.lowlevel.FdStream(descriptor), keep)
+    def _write(self, piece: bytes | memoryview) -> int:
+        """How much of it was taken. One that has closed its stdin is told nothing any more."""
+        try:
+            return os.write(self._stdin, piece)
+        except BlockingIOError:
+            return 0
+        except OSError:
+            self._closing = True
+            self._more.set()
+            return len(piece)
 
-    async def _write(self) -> None:
-        """One message after the other; to one that does not read any more, whatever it left, nothing is told."""
-        descriptor, self._stdin = self._stdin, -1
-        async with trio.lowlevel.FdStream(descriptor) as stream:
-            while True:
-                while self._messages:
-                    group = list(self._messages)
-                    self._messages.clear()
-                    try:
-                        await stream.send_all(b"".join(group))
-                    except (trio.BrokenResourceError, trio.ClosedResourceError):
-                        self._closing = True
-                        self._messages.clear()
-                    self.unsent -= sum(map(len, group))
-                    self._has_read()
-                if self._closing:
-                    self.unsent = 0
-                    return
-                await self._more.wait()
-                self._more = trio.Event()
+    def _let_go_of_stdin(self) -> None:
+        self._unsent.clear()
+        if self._stdin >= 0:
+            trio.lowlevel.notify_closing(self._stdin)
+            os.close(self._stdin)
+            self._stdin = -1

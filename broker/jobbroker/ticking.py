@@ -168,7 +168,10 @@ class Ticking:
         """Write a line into the log."""
         now = wall_ms()
         ts = timestamp(now)
-        batch = line.batch or self.batches.take(now)
+        batch = line.batch
+        if batch is None:
+            batch = self.batches.take(now)
+            self._facts.post_batches(self.batches.floor_ms)
         self._log.write(entry.encode(line, schedule=schedule, batch=batch, ts=ts), ts)
 
     def is_live(self, job: str) -> bool:

@@ -79,7 +79,7 @@ class Timed:
         found = self._facts.all(self._moment())
         states = [standing.state for _, standing in found]
         known = [time_of(each.batch) for state in states for each in (state.flight, state.last) if each is not None]
-        self.ticking.batches = Batches(max(known, default=0))
+        self.ticking.batches = Batches(max(self._facts.batches(), *known, 0) + 1)
         jobs: dict[str, list[Snapshot]] = {}
         for snapshot in live:
             if snapshot.job.tick is not None:

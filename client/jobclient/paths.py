@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 DEFAULT_INSTANCE = "default"
 MAX_ADDRESS = 107
 """Bytes the kernel takes as the address of a Unix socket, without the NUL."""
+PORTABLE_ADDRESS = 100
+"""Bytes of it that every editor takes, on every system."""
 
 _MAX_INSTANCE = 32
 _INSTANCE_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 
-from bench import fanout, followers, history, jobs, rpc, shim_cost, startup
+from bench import backend, fanout, followers, history, jobs, rpc, shim_cost, startup
 
 PARTS = {
     "startup": startup,
@@ -17,6 +17,7 @@ PARTS = {
     "followers": followers,
     "fanout": fanout,
     "history": history,
+    "backend": backend,
     "shims": shim_cost,
 }
 

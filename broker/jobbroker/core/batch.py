@@ -6,18 +6,22 @@ _PREFIX = "timed-jobs"
 
 
 class Batches:
-    """Gives them out."""
+    """Gives them out.
+
+    Attributes:
+        floor_ms: what all so far say is not later than this.
+    """
 
     def __init__(self, floor_ms: int = 0) -> None:
         """`floor_ms`: no id says an earlier time than this, whatever becomes of the time of day."""
-        self._floor_ms = floor_ms
+        self.floor_ms = floor_ms
         self._last = 0
 
     def take(self, wall_ms: int) -> str:
         """The id of what happens now: `timed-jobs-EPOCHMS-SEQ`."""
-        self._floor_ms = max(self._floor_ms, wall_ms)
+        self.floor_ms = max(self.floor_ms, wall_ms)
         self._last += 1
-        return f"{_PREFIX}-{self._floor_ms}-{self._last}"
+        return f"{_PREFIX}-{self.floor_ms}-{self._last}"
 
 
 def time_of(batch: str) -> int:

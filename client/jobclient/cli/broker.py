@@ -166,7 +166,10 @@ def socket_path(given: Given, link: Link, console: Console) -> int:
     if not given.has("no-start"):
         link.connection()
     found = holder.find(link.instance)
-    console.print(found.socket if found is not None and found.socket else paths.socket_path(link.instance))
+    place = found.socket if found is not None and found.socket else paths.socket_path(link.instance)
+    console.print(place)
+    if len(os.fsencode(place)) > paths.PORTABLE_ADDRESS:
+        console.note("that is too long for some programs to connect to  -> jobctl rpc, or a JOBBROKER_RUNTIME_DIR")
     return exits.OK
 
 
