@@ -16,16 +16,16 @@ BROKER = (
     ),
     # 2: the daemon's tools, one thing of the system or of the protocol each
     (
-        "agents", "answers", "backend_process", "census", "channels", "commandline", "descriptors", "events", "explain",
-        "feeds", "following", "givenup", "history", "holding", "inflow", "jobdir", "leadership", "leftover", "lines",
-        "listener", "lock", "log", "notify", "orphan", "outbox", "output", "pattern", "pausing", "plainfile",
-        "processes", "profile_choice", "profile_files", "requests", "rows", "scheduled", "schedulefacts", "schema",
-        "searching", "settings", "stdin", "stdio", "store", "systemd", "ticklog", "tickreading", "timer", "totals",
-        "unfinished", "values", "volatile", "waiting", "wiretext",
+        "activation", "agents", "answers", "backend_process", "census", "channels", "commandline", "descriptors",
+        "events", "explain", "feeds", "following", "givenup", "history", "holding", "inflow", "jobdir", "leadership",
+        "leftover", "lines", "listener", "lock", "log", "notify", "orphan", "outbox", "output", "pattern", "pausing",
+        "plainfile", "processes", "profile_choice", "profile_files", "profile_lines", "requests", "rows", "scheduled",
+        "schedulefacts", "schema", "searching", "settings", "stdin", "stdio", "store", "systemd", "takeover", "ticklog",
+        "tickreading", "timer", "totals", "unfinished", "values", "volatile", "waiting", "wiretext",
     ),
     # 3: the jobs
     (
-        "admission", "attendance", "backend", "broker", "budget", "ending", "recovery", "removal", "runners",
+        "admission", "attendance", "backend", "broker", "budget", "ending", "live", "recovery", "removal", "runners",
         "scheduleview", "signalling", "supervision", "ticking", "ties", "timed", "turns",
     ),
     # 4: one module per namespace of the protocol
@@ -41,7 +41,7 @@ CLIENT = (
     # 0: the vocabulary both sides share
     ("protocol", "protocol.*", "version"),
     # 1: places and texts
-    ("paths", "rawjson"),
+    ("paths", "rawjson", "units"),
     # 2: a socket, a process, what surrounds us
     ("holder", "raw", "spawn", "surroundings"),
     # 3: find a broker or start one

@@ -195,10 +195,10 @@ class Home:
             self.environ["NOTIFY_SOCKET"] = "@" + name[1:].decode()
             try:
                 self.process = self.spawn(*flags)
-                said = ready.recv(100)
+                said = ready.recv(1000)
             finally:
                 del self.environ["NOTIFY_SOCKET"]
-        assert said == b"READY=1", said
+        assert said.split(b"\n")[0] == b"READY=1", said
         return self.process.pid
 
     def kill(self) -> None:

@@ -83,6 +83,22 @@ def test_the_next_call_starts_everything_again_and_shows_what_was_lost(fronting:
     assert "up" in fronting.ok("backend", "test")
 
 
+def test_the_next_call_starts_the_same_profile_for_the_same_instance(cli: Cli) -> None:
+    home = Home(cli.home.root, "tools")
+    own = home.root / "profiles"
+    own.mkdir()
+    (own / "mine.toml").write_text(f'[backend]\ncommand = ["{sys.executable}", "{FAKE}"]\n')
+    home.start("--backend", "mine")
+    before = home.connect()
+    before.call("echo")
+    before.send("die", code=0)
+    assert home.wait() == 1
+    assert "backend mine: up" in cli.ok("--instance", "tools", "backend", "test")
+    assert "no backend" in cli.ok("backend", "show"), "the other instance has none"
+    home.close()
+    cli.ok("--instance", "tools", "broker", "stop")
+
+
 def test_the_command_line_of_the_daemon(new_home: Callable[..., Home]) -> None:
     home = new_home()
     for words, said in ((["--backend"], "needs a profile"), (["--backend", "nope"], "no profile 'nope'")):

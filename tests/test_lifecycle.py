@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -355,21 +354,6 @@ def test_the_next_one_finds_a_killed_ones_leftovers(home: Home) -> None:
     assert wire.get(job)["status"] == "completed"
     assert wire.output(job) == "hello\n"
     assert wire.start("true")["number"] == 2
-
-
-def test_a_broker_that_is_told_where_to_report_reports(new_home: Callable[..., Home]) -> None:
-    home = new_home()
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
-        manager.bind(str(home.root / "manager"))
-        manager.settimeout(PATIENCE)
-        home.environ["NOTIFY_SOCKET"] = str(home.root / "manager")
-        home.process = home.spawn()
-        assert manager.recv(100) == b"READY=1"
-        wire = home.connect()
-        assert "NOTIFY_SOCKET" not in wire.output(wire.run("env")["id"])
-        wire.call("broker/shutdown")
-        assert manager.recv(100) == b"STOPPING=1"
-    assert home.wait() == 0
 
 
 def test_a_signal_at_any_moment_of_the_start_is_heeded(new_home: Callable[..., Home]) -> None:

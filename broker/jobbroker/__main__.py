@@ -13,6 +13,12 @@ from jobbroker.lock import InstanceLock, LockHeld
 from jobclient import paths
 from jobclient.version import __version__
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import socket
+
+    from jobbroker.settings import Settings
+
 USAGE, FAULT, HELD, CONFIGURATION = 2, 70, 75, 78
 
 _HELP = """usage: jobbrokerd [--instance NAME] [--backend PROFILE] [--stderr | --show-settings]
@@ -49,16 +55,44 @@ def main(argv: list[str] | None = None) -> int:
     if asked.show_settings:
         return _show_settings(instance)
     try:
+        asked.activated = _activated()
         # Before anything heavy is loaded: of fifty started at once, forty-nine end here.
         paths.make_private_dir(paths.instance_dir(instance))
         paths.make_private_dir(paths.runtime_dir())
-        lock = InstanceLock(paths.lock_path(instance))
+        lock = _lock(paths.lock_path(instance), asked.activated)
     except LockHeld as exc:
-        print(f"jobbrokerd: another broker of {instance!r} is running: {exc}", file=sys.stderr)  # noqa: T201
-        return HELD
-    except (paths.PathError, OSError) as exc:
+        return _give_way(f"another broker of {instance!r} is running: {exc}")
+    except (paths.PathError, OSError, _Unusable) as exc:
         return _refuse(exc)
     return _run(asked, lock)
+
+
+class _Unusable(Exception):
+    """What we were given is of no use; the text says what it is."""
+
+
+def _activated() -> socket.socket | None:
+    """The socket a service manager has passed on, if that is how we were started."""
+    if "LISTEN_PID" not in os.environ:
+        return None
+    from jobbroker import activation
+
+    try:
+        return activation.take(os.environ)
+    except activation.BadActivation as exc:
+        raise _Unusable(str(exc)) from exc
+
+
+def _lock(path: str, activated: socket.socket | None) -> InstanceLock:
+    """The instance's lock. Who was activated has the socket everybody comes to, so another broker gives way to it."""
+    try:
+        return InstanceLock(path)
+    except LockHeld:
+        if activated is None:
+            raise
+    from jobbroker.takeover import take_over
+
+    return take_over(path, activated.getsockname())
 
 
 def _open_standard_streams() -> None:
@@ -80,6 +114,7 @@ class _Asked:
         self.backend = ""  # a profile, `none`, or nothing
         self.to_stderr = self.show_settings = False
         self.said = ""  # all there is to do
+        self.activated: socket.socket | None = None  # what we were told otherwise
 
 
 def _parse(words: list[str]) -> _Asked:
@@ -127,7 +162,8 @@ def _run(asked: _Asked, lock: InstanceLock) -> int:
 
     import trio
 
-    from jobbroker import app, descriptors, log, profile_choice
+    from jobbroker import app, descriptors, log, profile_choice, systemd
+    from jobbroker.listener import PlaceTaken
     from jobbroker.profile_files import ProfileError
     from jobbroker.requests import surroundings
     from jobbroker.settings import SettingsError, load
@@ -135,7 +171,8 @@ def _run(asked: _Asked, lock: InstanceLock) -> int:
     from jobclient.protocol.errors import StoreUnavailable
 
     instance = asked.instance
-    around = surroundings(paths.socket_path(instance))
+    manager = systemd.manager(os.environ, os.getpid())
+    around = surroundings(paths.socket_path(instance) if asked.activated is None else asked.activated.getsockname())
     os.umask(0o077)
     os.chdir("/")
     try:
@@ -143,18 +180,35 @@ def _run(asked: _Asked, lock: InstanceLock) -> int:
         profile = profile_choice.choose(asked.backend, instance, settings)
         if not asked.to_stderr:
             log.write_to_file(paths.log_path(instance), settings.max_log_size)
-        log.start()
+        log.start(dump_when_aborted=bool(manager.watchdog_seconds))
+        settings = _as_service(settings, managed=bool(manager.address or asked.activated))
         settings = descriptors.fit(settings, descriptors.raise_limit())
     except (SettingsError, ProfileError, paths.PathError, OSError) as exc:
         return _refuse(exc)
     try:
-        return trio.run(app.run, app.Setup(instance, settings, lock, around, profile))
+        return trio.run(app.run, app.Setup(instance, settings, lock, around, profile, manager, asked.activated))
     except Exception as exc:  # noqa: BLE001  # nothing is above us, and all of it is written down
         found = _first(exc)
         if isinstance(found, (NewerStore, DamagedStore, StoreUnavailable, paths.PathError)):
             return _refuse(found)
+        if isinstance(found, PlaceTaken):
+            return _give_way(str(found))
         log.fault(exc)
         return FAULT
+
+
+def _as_service(settings: Settings, *, managed: bool) -> Settings:
+    """A service stays, whether anybody needs it or not, unless the settings say otherwise."""
+    if managed and "idleExit" not in settings.origins:
+        from msgspec.structs import replace
+
+        settings = replace(settings, idle_exit_ms=0)
+    return settings
+
+
+def _give_way(why: str) -> int:
+    print(f"jobbrokerd: {why}", file=sys.stderr)  # noqa: T201
+    return HELD
 
 
 def _refuse(why: BaseException) -> int:

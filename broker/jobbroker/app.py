@@ -25,7 +25,7 @@ from pathlib import Path
 import trio
 from msgspec import Struct
 
-from jobbroker import recovery, systemd
+from jobbroker import recovery
 from jobbroker.backend import Backend
 from jobbroker.broker import About, Broker, Leaving
 from jobbroker.clock import mono_ms, wall_ms
@@ -44,6 +44,7 @@ from jobbroker.schedulefacts import ScheduleFacts
 from jobbroker.scheduleview import as_tick
 from jobbroker.settings import Settings
 from jobbroker.store import Store
+from jobbroker.systemd import Manager
 from jobbroker.ticking import Jobs, Ticking
 from jobbroker.ticklog import TickLog
 from jobbroker.timed import Timed
@@ -70,6 +71,8 @@ class Setup(Struct, frozen=True):
     lock: InstanceLock
     around: Surroundings
     profile: Profile | None
+    manager: Manager
+    activated: socket.socket | None
 
 
 async def run(setup: Setup) -> int:
@@ -116,7 +119,7 @@ def _make_broker(setup: Setup, store: Store, jobs: JobDirectories, trouble: str 
         started_at=timestamp(now),
         started_mono_ms=mono_ms(),
         paths=wire.Places(
-            socket=paths.socket_path(setup.instance),
+            socket=paths.socket_path(setup.instance) if setup.activated is None else setup.activated.getsockname(),
             state=paths.instance_dir(setup.instance),
             log=paths.log_path(setup.instance),
             settings=paths.config_path(),
@@ -174,10 +177,17 @@ async def _serve(setup: Setup, broker: Broker, notify: NotifySocket, places: Job
             nursery.start_soon(_accept, listener, broker, connections)
             nursery.start_soon(_keep_house, broker, names, last_number)
             nursery.start_soon(_watch_idleness, broker)
-            systemd.notify("READY=1")
+            setup.manager.tell("READY=1", f"MAINPID={os.getpid()}", f"STATUS={_how_it_is(broker)}")
+            nursery.start_soon(setup.manager.keep_watched, lambda: _how_it_is(broker))
             await broker.left.wait()
-            await _leave(broker, listener, connections)
+            await _leave(broker, listener, connections, setup.manager)
         nursery.cancel_scope.cancel()
+
+
+def _how_it_is(broker: Broker) -> str:
+    """For the one line `systemctl status` has for it."""
+    trouble = f", {len(broker.troubles)} troubles: jobctl broker status" if broker.troubles else ""
+    return f"{broker.live} live jobs, {broker.connections} clients{trouble}"
 
 
 def _make_backend(setup: Setup, profile: Profile, broker: Broker, places: JobDirectories) -> Backend:
@@ -196,7 +206,7 @@ def _published(setup: Setup, broker: Broker) -> Generator[Listener]:
     """The socket, the pid file and the lock's text, for as long as clients are served."""
     place = broker.about.paths.socket
     with _named(place):
-        listener = Listener(place)
+        listener = Listener(place, setup.activated)
     pid_file = paths.pid_path(setup.instance)
     try:
         with _named(pid_file):
@@ -262,15 +272,16 @@ async def _accept(listener: Listener, broker: Broker, connections: set[Connectio
     await listener.run(serve, broker.settings.max_connections)
 
 
-async def _leave(broker: Broker, listener: Listener, connections: set[Connection]) -> None:
+async def _leave(broker: Broker, listener: Listener, connections: set[Connection], manager: Manager) -> None:
     """In this order: nobody new, jobs ended if that is wanted, everything written, everybody told, then close."""
     how = broker.leaving or Leaving("unknown")
     log.info("leaving: reason=%s cancel_jobs=%s live=%d", how.reason, how.cancel_jobs, broker.table.live)
-    systemd.notify("STOPPING=1")
     listener.close()
     await broker.timed.stop()
     if how.cancel_jobs:
+        manager.tell("STATUS=ending all jobs")
         await _cancel_jobs(broker, how)
+    manager.tell("STOPPING=1", f"STATUS=leaving ({how.reason}), {broker.live} jobs run on")  # its patience begins
     death = await broker.backend.death() if broker.backend is not None and how.reason == BACKEND_EXIT else None
     lost = [snapshot.job.id for snapshot in broker.table.all_live() if snapshot.job.kind == "turn"]
     if broker.backend is not None:

@@ -1,4 +1,4 @@
-"""The socket clients connect to: bound under the instance's lock, private, and checked for who is at the other end."""
+"""The socket clients connect to: bound under the instance's lock, or passed on by a service manager that keeps it."""
 
 from __future__ import annotations
 
@@ -28,20 +28,39 @@ class Peer(Struct, frozen=True):
     command: str
 
 
-class Listener:
-    """The bound socket, with its place in the file system."""
+class PlaceTaken(Exception):
+    """Somebody listens where we would, though the instance's lock is ours: a socket unit, to be left where it is."""
 
-    def __init__(self, path: str) -> None:
-        """Bind and listen. A socket left over from an earlier broker is replaced: its lock is ours now."""
+
+class Listener:
+    """The listening socket, with its place in the file system."""
+
+    def __init__(self, path: str, activated: socket.socket | None = None) -> None:
+        """Bind and listen. A socket left over from an earlier broker is replaced: its lock is ours now.
+
+        Args:
+            path: its place.
+            activated: a socket that listens there already, and stays when we go: it is the service manager's.
+
+        Raises:
+            PlaceTaken: somebody else listens at the path.
+        """
         self.path = path
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._identity: tuple[int, int] | None = None  # of what is ours to remove
+        self._socket = activated or socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._socket.setblocking(False)
-        if os.path.lexists(path):
-            os.unlink(path)
-        with ShortAddress(path) as address:
+        if activated is None:
+            self._bind()
+
+    def _bind(self) -> None:
+        if os.path.lexists(self.path):
+            if _somebody_listens(self.path):
+                raise PlaceTaken(f"somebody listens at {self.path}, a socket unit perhaps")
+            os.unlink(self.path)
+        with ShortAddress(self.path) as address:
             self._socket.bind(address)
-        os.chmod(path, 0o600)
-        self._identity = _identity(path)
+        os.chmod(self.path, 0o600)
+        self._identity = _identity(self.path)
         self._socket.listen(BACKLOG)
 
     async def run(self, serve: Callable[[socket.socket, Peer], Coroutine[object, object, None]], room: int) -> None:
@@ -83,13 +102,31 @@ class Listener:
         return client, peer
 
     def close(self) -> None:
-        """Listen no more, and take the socket away, unless a successor has bound its own. Again, it does nothing."""
+        """Listen no more, and take away what we bound, unless a successor has bound its own. Again, it does nothing.
+
+        Who is on the way to an activated socket waits there for the next broker.
+        """
         if self._socket.fileno() < 0:
             return
         trio.lowlevel.notify_closing(self._socket)
         self._socket.close()
-        if self._identity == _identity(self.path):
+        if self._identity is not None and self._identity == _identity(self.path):
             os.unlink(self.path)
+
+
+def _somebody_listens(path: str) -> bool:
+    """Whether a connection to it would be taken, now or when there is room."""
+    with (
+        socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as sock,
+        ShortAddress(path) as address,
+    ):
+        try:
+            sock.connect(address)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+    return True
 
 
 def _identity(path: str) -> tuple[int, int] | None:

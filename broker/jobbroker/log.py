@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import logging
 import os
 import sys
@@ -35,8 +36,10 @@ def write_to_file(path: str, max_size: int) -> None:
     os.close(descriptor)
 
 
-def start() -> None:
-    """Log to stderr from now on."""
+def start(*, dump_when_aborted: bool = False) -> None:
+    """Log to stderr from now on; if it is so wanted, a SIGABRT says where every thread was: a watchdog sends it."""
+    if dump_when_aborted:
+        faulthandler.enable()
     # What no line of ours shows need not be looked up for each (logging cookbook, "Optimization").
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     handler = logging.StreamHandler(sys.stderr)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import os
 import resource
+import sys
 
 import msgspec
 from msgspec import Struct
 
-from jobbroker import stdin
+from jobbroker import activation, stdin, systemd
 from jobbroker.commandline import command_line
 from jobbroker.core import record
 from jobbroker.core.job import Snapshot, timestamp
@@ -18,13 +19,15 @@ from jobbroker.settings import Settings
 from jobbroker.volatile import IN_MEMORY, MAX_IN_MEMORY
 from jobbroker.wiretext import as_bytes, as_wire
 from jobclient.protocol.errors import InvalidParams
-from jobclient.protocol.wire import Job, Origin, ParentTick, StartParams
+from jobclient.protocol.wire import Job, Origin, ParentTick, StartParams, Text
 
 MAX_NAME = 200
 MAX_LABELS = 64
+NO_LABELS: dict[str, str] = {}
+"""Of all jobs without any: what ten thousand queued jobs have in common is there once."""
 MAX_MS = 10**12
 """The longest limit, some thirty years; what is larger is taken for a mistake."""
-SCRUBBED = ("NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "WATCHDOG_PID", "WATCHDOG_USEC")
+SCRUBBED = (*activation.VARIABLES, *systemd.VARIABLES)
 """What the service manager tells the daemon alone."""
 OURS = (b"JOBBROKER_JOB_ID=", b"JOBBROKER_SOCKET=")
 """What every job is told: its id, and where its broker listens. A job's own job does not inherit them."""
@@ -101,10 +104,10 @@ def build(
         kind=line.kind,
         status="queued",
         argv=line.argv,
-        cwd=as_wire(cwd),
+        cwd=_once(as_wire(cwd)),
         created_at=timestamp(now),
         name=_name(params.name),
-        labels=_labels(params.labels or {}),
+        labels=_labels(params.labels) if params.labels else NO_LABELS,
         agent=params.agent,
         prompt=params.prompt,
         method=params.method,
@@ -122,7 +125,7 @@ def build(
     snapshot = Snapshot(
         job=job,
         key=_key(params.idempotency_key),
-        digest=digest(params),
+        digest="" if params.idempotency_key is None else digest(params),
         on_disconnect=params.on_disconnect or "detach",
         max_output=_max_output(params, settings),
         result=line.result,
@@ -188,6 +191,11 @@ def _name(name: str | None) -> str | None:
     if is_id(name):
         raise InvalidParams(f"`name` {name!r} looks like the id of a job; add a letter")
     return name
+
+
+def _once(text: Text) -> Text:
+    """The same text, but of all that are equal one: many jobs have the same directory."""
+    return sys.intern(text) if isinstance(text, str) else text
 
 
 def _labels(labels: dict[str, str]) -> dict[str, str]:

@@ -70,7 +70,7 @@ class Jobs:
 
     def end_of(self, job: str) -> trio.Event | None:
         """What is set at the end of a live job; None if it has ended."""
-        attendance = self._supervision.get(job)
+        attendance = self._supervision.live.get(job)
         return None if attendance is None else attendance.ended
 
 
@@ -283,7 +283,9 @@ class Ticking:
         if admission.failure is not None:
             self._end(scheduled, order, admission.failure.message)
             return
-        await admission.attendance.ended.wait()
+        end = self._jobs.end_of(admission.snapshot.job.id)
+        if end is not None:
+            await end.wait()
         self._feed(scheduled, runners.outcome(admission.snapshot))
 
     async def _await_left(self, scheduled: Scheduled, job: str, batch: str, runner: str) -> None:
