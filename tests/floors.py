@@ -43,13 +43,13 @@ CLIENT = (
     # 1: places and texts
     ("paths", "rawjson", "units"),
     # 2: a socket, a process, what surrounds us
-    ("holder", "raw", "spawn", "surroundings"),
+    ("asyncraw", "holder", "raw", "spawn", "surroundings"),
     # 3: find a broker or start one
     ("launch",),
     # 4: a connection that comes back
-    ("link",),
+    ("asynclink", "link"),
     # 5: what programs use
-    ("aio", "client", "feeding", "starting", "watch"),
+    ("aio", "asyncstreams", "calls", "client", "event", "feeding", "starting", "watch"),
     # 6: what people use
     ("cli", "cli.*", "__main__"),
 )
