@@ -153,6 +153,11 @@ class Backend:
     def do_eof(self, _message: Message, _params: Any) -> None:
         os.close(1)
 
+    def do_deafen(self, message: Message, _params: Any) -> None:
+        os.close(0)
+        self.reply(message, {})
+        threading.Event().wait()
+
     def do_spawn(self, message: Message, _params: Any) -> None:
         """Leave a grandchild behind in a session of its own, which ignores SIGTERM."""
         script = "trap '' TERM HUP; echo $$; exec sleep 1000"

@@ -20,12 +20,13 @@ BROKER = (
         "events", "explain",
         "feeds", "following", "givenup", "history", "holding", "inflow", "jobdir", "leftover", "lines", "listener",
         "lock", "log", "notify", "orphan", "outbox", "output", "pattern", "pausing", "plainfile", "processes",
-        "profile_choice", "profile_files", "requests", "rows", "schema", "searching", "settings", "stdin", "stdio",
-        "store", "systemd", "takeover", "totals", "unfinished", "values", "volatile", "waiting", "wiretext",
+        "profile_choice", "profile_files", "profile_lines", "requests", "rows", "schema", "searching", "settings",
+        "stdin", "stdio", "store", "systemd", "takeover", "totals", "unfinished", "values", "volatile", "waiting",
+        "wiretext",
     ),
     # 3: the jobs
     (
-        "admission", "attendance", "backend", "broker", "budget", "ending", "recovery", "removal", "signalling",
+        "admission", "attendance", "backend", "broker", "budget", "ending", "live", "recovery", "removal", "signalling",
         "supervision", "ties", "turns",
     ),
     # 4: one module per namespace of the protocol
@@ -43,13 +44,13 @@ CLIENT = (
     # 1: places and texts
     ("paths", "rawjson", "units"),
     # 2: a socket, a process, what surrounds us
-    ("holder", "raw", "spawn", "surroundings", "systemctl"),
+    ("asyncraw", "holder", "raw", "spawn", "surroundings", "systemctl"),
     # 3: find a broker or start one
     ("launch",),
     # 4: a connection that comes back
-    ("link",),
+    ("asynclink", "link"),
     # 5: what programs use
-    ("aio", "client", "feeding", "starting", "watch"),
+    ("aio", "asyncstreams", "calls", "client", "event", "feeding", "starting", "watch"),
     # 6: what people use
     ("cli", "cli.*", "__main__"),
 )

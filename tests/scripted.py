@@ -68,6 +68,10 @@ class Scripted:
         self._thread.join()
         self._listener.close()
         for client in self.open:
+            try:
+                client.shutdown(socket.SHUT_RDWR)  # a thread that reads would keep it open
+            except OSError:
+                pass
             client.close()
 
     def methods(self) -> list[str]:
@@ -107,6 +111,8 @@ class Scripted:
 
     def _answer(self, request: Any) -> dict[str, object]:
         self.seen.append((request["method"], request["params"]))
+        if "id" not in request:
+            raise Silent
         answer = self.answers[request["method"].replace("/", "_")]
         try:
             return {"jsonrpc": "2.0", "id": request["id"], "result": answer(request["params"])}

@@ -79,6 +79,19 @@ def test_rule_12_rule_13_the_end_of_its_stdout_is_its_end_and_the_listener_goes_
     assert log.index("leaving: reason=backend_exit") < log.index("the backend closed its stdout")
 
 
+def test_rule_12_one_that_closes_its_stdin_is_of_no_use(new_home: Callable[..., Home]) -> None:
+    home = generic(new_home)
+    wire, other = home.connect(), home.connect()
+    backend = heard(wire)["pid"]
+    wire.call("deafen")
+    waits = wire.send("echo")
+    with pytest.raises(Failed, match="closed its stdin"):
+        wire.answer(waits)
+    assert farewell(other)["reason"] == "backend_exit"
+    assert home.wait() == 1
+    assert not alive(backend)
+
+
 def test_rule_12_a_backend_whose_last_word_is_its_first(new_home: Callable[..., Home]) -> None:
     home = new_home()
     answer = '{"jsonrpc":"2.0","id":1,"result":{}}'

@@ -42,6 +42,16 @@ def test_r057_what_could_happen_twice_is_not(place: str, method: str) -> None:
         assert link.request(method, {}) == {}
 
 
+@pytest.mark.parametrize("method", ONCE)
+def test_what_was_surely_not_sent_is_sent_to_the_next(place: str, method: str) -> None:
+    with Link() as link:
+        with Scripted(place, job_get=lambda _: {}):
+            link.request("job/get", {})
+        os.unlink(place)
+        with Scripted(place, **{method.replace("/", "_"): in_turn({"done": True})}):
+            assert link.request(method, {}) == {"done": True}
+
+
 @pytest.mark.parametrize("method", ["job/signal", "job/get"])
 def test_r064_a_broker_on_its_way_out_is_left_for_the_next(place: str, method: str) -> None:
     answers = {method.replace("/", "_"): in_turn(errors.ShuttingDown("going"), {"done": True})}

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import re
 from pathlib import Path
 
 import pytest
 
 from jobbroker import profile_files
 from jobbroker.core.profile import Cancel, End, Profile
-from jobbroker.profile_files import ProfileError, Where, known, load
+from jobbroker.profile_files import ProfileError, known, load
+from jobbroker.profile_lines import Where
 
 SHIPPED = ["codex", "generic", "lsp", "mcp"]
 
@@ -92,7 +95,14 @@ def test_one_that_does_not_exist(settings: Path) -> None:
     [
         ('[backend]\ncomand = ["x"]', 2, "'backend.comand' is unknown; did you mean command?"),
         ("# x\n[bakend]\n", 2, "'bakend' is unknown; did you mean backend?"),
-        ('[backend]\ncommand = ["x"]\nframing = "line"', 3, "backend.framing: invalid enum value 'line'"),
+        (
+            '[backend]\ncommand = ["x"]\nframing = "line"',
+            3,
+            "backend.framing: invalid enum value 'line'; did you mean lines?",
+        ),
+        ('[route]\nunkeyed = "x"', 2, "route.unkeyed: invalid enum value 'x'; there are broadcast, drop"),
+        ('[[job]]\nstart = "a"\n[[job]]\nstart = "b"\nvars = 3', 5, "job[1].vars: expected `object`"),
+        ('[[job]]\nstart = "a"\n[[job]]\nstart = "b"\nvar = 3', 5, "'job.var' is unknown; did you mean vars?"),
         ('[backend]\ncommand = "x"', 2, "backend.command: expected `array`, got `str`"),
         (
             '[backend]\ncommand = ["x"]\n\n[[key]]\nname = "a"\nparms = "b"',
@@ -110,6 +120,45 @@ def test_a_mistake_is_named_with_its_line(settings: Path, text: str, line: int, 
     assert said.startswith(f"{settings.parent}/profiles/mine.toml, line {line}: {what}"), said
 
 
+@pytest.mark.parametrize(
+    ("text", "line", "what"),
+    [
+        ('command = ["a\\u0000b"]', 2, "a word of a command cannot hold a NUL"),
+        ('env = { "A=B" = "c" }', 2, "'A=B' cannot be a variable"),
+        ('cwd = "here"', 2, "'here' is no absolute path"),
+        ('[handshake]\nrequest = ""', 3, "handshake.request: expected `str` of length >= 1"),
+        ('[handshake]\nrequest = "i"\nparams = { a = nan }', 4, "nan is nothing that JSON has"),
+        ("[handshake.params]\na = 2026-01-01", 3, "2026-01-01 is nothing that JSON has"),
+        ('[[job]]\nstart = "a"\n[[job]]\nstart = "a"', 5, "there is another rule for a"),
+        ('[[job]]\nstart = "a"\nvars = { t = "thread" }', 4, "'thread' must begin with `params.` or `result.`"),
+        ('[[job]]\nstart = "a"\nexclusive = ["t"]', 4, "'t' is no var from `params`"),
+        (
+            '[[job]]\nstart = "a"\nvars = { t = "result.t" }\n[job.end]\nmethod = "m"\nmatch = { x = ["$u"] }',
+            5,
+            "$u is no var of this rule; there are t",
+        ),
+        ('[[job]]\nstart = "a"\ncancel = {}', 4, "say either `request` or `notify`"),
+    ],
+)
+def test_what_does_not_fit_together_is_named_with_its_line(settings: Path, text: str, line: int, what: str) -> None:
+    path = write(settings, f"[backend]\n{text}")
+    with pytest.raises(ProfileError) as caught:
+        profile_files.check_file(path)
+    assert str(caught.value).startswith(f"{path}, line {line}: {what}"), caught.value
+    if "command" not in text:
+        path.write_text(f'[backend]\ncommand = ["x"]\n{text}')
+        with pytest.raises(ProfileError, match=re.escape(f"line {line + 1}: {what}")):
+            load("mine", settings)
+
+
+def test_a_mistake_that_the_settings_make_is_theirs(settings: Path) -> None:
+    where = Where(
+        "config.toml", '[instances.x.backend]\nprofile = "codex"\ncwd = "here"\n', ("instances", "x", "backend")
+    )
+    with pytest.raises(ProfileError, match=r"^config.toml, line 3: 'here' is no absolute path"):
+        load("codex", settings, {"profile": "codex", "cwd": "here"}, where)
+
+
 def test_all_unknown_members_are_named_at_once(settings: Path) -> None:
     said = refusal(settings, "[backend]\nx = 1\ny = 2\n")
     assert [part.split(": ")[0][-6:] for part in said.splitlines()] == ["line 2", "line 3"]
@@ -121,8 +170,24 @@ def test_what_is_no_toml(settings: Path, text: str) -> None:
 
 
 def test_what_is_no_text(settings: Path) -> None:
-    (settings.parent / "profiles" / "mine.toml").write_bytes(b"\xff")
-    with pytest.raises(ProfileError, match="not UTF-8"):
+    (settings.parent / "profiles" / "mine.toml").write_bytes(b"# a\n\xff")
+    with pytest.raises(ProfileError, match="line 2: not UTF-8"):
+        load("mine", settings)
+
+
+def test_what_is_no_file(settings: Path) -> None:
+    path = settings.parent / "profiles" / "mine.toml"
+    os.mkfifo(path)
+    with pytest.raises(ProfileError, match="no plain file"):
+        load("mine", settings)
+    for target, said in (("/dev/zero", "no plain file"), ("/", "no plain file|directory"), ("/nonexistent", "no such")):
+        path.unlink()
+        path.symlink_to(target)
+        with pytest.raises(ProfileError, match=said):
+            load("mine", settings)
+    path.unlink()
+    path.write_text("#" * (profile_files.MAX_SIZE + 1))
+    with pytest.raises(ProfileError, match="too long"):
         load("mine", settings)
 
 

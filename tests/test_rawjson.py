@@ -81,7 +81,7 @@ import sys
 sys.modules["_json"] = sys.modules["_socket"] = None
 import json.decoder, json.scanner
 sys.modules["socket"] = stand_in = type(sys)("socket")
-stand_in.AF_UNIX = stand_in.SOCK_CLOEXEC = stand_in.SOCK_STREAM = 1
+stand_in.AF_UNIX = stand_in.SHUT_WR = stand_in.SOCK_CLOEXEC = stand_in.SOCK_STREAM = 1
 stand_in.socket = object
 from jobclient import raw, rawjson
 assert raw.socket is object

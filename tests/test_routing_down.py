@@ -317,6 +317,15 @@ def test_rule_22_what_is_no_message_is_no_end_unless_there_is_nothing_else() -> 
     assert any(isinstance(effect, EndBackend) for effect in desk.other)
 
 
+def test_rule_22_what_is_lost_is_told_of_ever_more_rarely() -> None:
+    desk = running()
+    for _ in range(1000):
+        desk.write(b"garbage")
+        desk.say(method="n")
+    told = [effect.text.rpartition("(")[2] for effect in desk.other if isinstance(effect, Remark)]
+    assert told == ["1 so far)", "10 so far)", "100 so far)", "1000 so far)"]
+
+
 def test_rule_22_half_a_surrogate_costs_a_character_not_the_message() -> None:
     desk = running()
     desk.ask(1, 1, "m")

@@ -84,7 +84,7 @@ def test_more_live_jobs_than_one_answer_holds(broker: Home, client: Client) -> N
         starter.write([{"id": n, "method": "job/start", "params": {"argv": ["sleep", "60"]}} for n in range(2500)])
         jobs = [answer["result"]["job"]["id"] for answer in starter.read()]
         with Link(autospawn=False) as link:
-            messages = watch.Watch(link).messages()
+            messages = watch.Watch().messages(link)
             listed = [next(messages)["params"]["job"] for _ in jobs]
             assert [job["id"] for job in listed] == jobs
             assert next(messages)["method"] == watch.CURRENT
@@ -100,7 +100,7 @@ def test_changes_while_the_list_is_read_are_told_once_and_in_order(broker: Home,
         starter.write([{"id": n, "method": "job/start", "params": {"argv": ["sleep", "60"]}} for n in range(1500)])
         jobs = [answer["result"]["job"]["id"] for answer in starter.read()]
         with Link(autospawn=False) as link:
-            messages = watch.Watch(link).messages()
+            messages = watch.Watch().messages(link)
             next(messages)  # subscribed; the second page is still to be read
             starter.call("job/cancel", id=jobs[0], graceMs=0)  # so the next one begins
             starter.call("job/cancel", id=jobs[-1], graceMs=0)

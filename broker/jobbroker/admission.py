@@ -11,7 +11,6 @@ from collections.abc import Callable
 
 import trio
 
-from jobbroker.attendance import Attendance
 from jobbroker.clock import wall_ms
 from jobbroker.core import reference
 from jobbroker.core.job import Snapshot
@@ -33,9 +32,8 @@ class Admission:
         settled: set once the job is committed, or cannot be, which is the `failure`.
     """
 
-    def __init__(self, snapshot: Snapshot, attendance: Attendance) -> None:
+    def __init__(self, snapshot: Snapshot) -> None:
         self.snapshot = snapshot
-        self.attendance = attendance
         self.settled = trio.Event()
         self.failure: errors.StoreUnavailable | None = None
 
@@ -98,7 +96,8 @@ class Admissions:
             text = f"the job's record cannot be written: {exc.strerror or exc}"
             raise errors.StoreUnavailable(f"{text}; make room in {self._jobs.path}") from exc
         self._store.take_number()
-        admission = Admission(snapshot, self._supervision.attend(snapshot.job))
+        self._supervision.live.expect(snapshot.job)
+        admission = Admission(snapshot)
         if snapshot.key is not None:
             self._by_key[snapshot.key] = admission
         self._admitted.append(admission)
@@ -148,7 +147,7 @@ class Admissions:
     def _give_up(self, admission: Admission, failure: errors.StoreUnavailable) -> None:
         admission.failure = failure
         name = admission.snapshot.job.id
-        self._supervision.leave(name)
+        self._supervision.live.leave(name)
         try:
             self._jobs.remove(name)
         except OSError as exc:

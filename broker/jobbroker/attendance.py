@@ -18,7 +18,7 @@ from jobclient.protocol.wire import Job, Reason
 
 
 class Attendance:
-    """How one live job is watched. Ten thousand may wait, so what one that waits does not need is made when it is used.
+    """How one live job is watched.
 
     Attributes:
         job: the job, as clients see it; read only.
@@ -98,6 +98,11 @@ class Attendance:
         if self.orphan is not None:
             self.orphan.turned(stopped=stopped)
         return stopped
+
+    @property
+    def is_blank(self) -> bool:
+        """Whether nothing is known of the job but that it waits."""
+        return not self.watched and not self.heard and self.asked is None and not self.retrying
 
     @property
     def watched(self) -> bool:

@@ -296,13 +296,13 @@ class Backend:
             self.pid = process.pid
             log.info("the backend runs: profile=%s pid=%s", self.profile.name, process.pid)
             self._perform(self._router.started(trio.current_time()))
-            await _first(process.over, stdio.ended, self._ending)
+            await _first(process.over, stdio.ended, stdio.deaf, self._ending)
             if self._router.state == "up" and not self._leaving:
                 self._dying()
             with trio.move_on_after(0 if self._ending.is_set() else EXIT_SECONDS):
                 await process.over.wait()
             if not process.over.is_set() and not self._leaving:
-                self._end = self._end or "closed its stdout"
+                self._end = self._end or ("closed its stdout" if stdio.ended.is_set() else "closed its stdin")
                 process.end(0)
             with trio.move_on_after(float("inf") if self._leaving else EXIT_SECONDS):
                 await process.over.wait()

@@ -127,7 +127,7 @@ class Broker:
         self.active = trio.Event()
         self.overfull = trio.Event()
         self.backend: Backend | None = None
-        self.turns = TurnJobs(jobs, store, self.apply, self.supervision.get)
+        self.turns = TurnJobs(jobs, store, self.apply, self.supervision.live.get)
         self.troubles: list[str] = []
         self._ends = 0
         self._reconciled = False
@@ -270,18 +270,18 @@ class Broker:
             self.table.release(snapshot)
             self._ties.untie(name)
             self.turns.forget(snapshot.job)
-            self.supervision.leave(name)
+            self.supervision.live.leave(name)
             self.volatile.end(name)
             self.following.end(name)
             self.start_due()
             self.stir()
             self._note_end(snapshot)
         elif isinstance(event, life.Started):
-            attendance = self.supervision.get(name)
+            attendance = self.supervision.live.get(name)
             if attendance is not None:
                 attendance.begun.set()
         elif isinstance(event, life.Stopped | life.Continued | life.EndAsked | life.EndBegun):
-            attendance = self.supervision.get(name)
+            attendance = self.supervision.live.get(name)
             if attendance is not None:
                 attendance.turned.set()
                 attendance.turned = trio.Event()
@@ -353,7 +353,7 @@ class Broker:
             with self.jobs.opened(job.id) as directory, opened_output(directory) as reader:
                 yield reader
         else:
-            attendance = self.supervision.get(job.id)
+            attendance = self.supervision.live.get(job.id)
             yield self.volatile.reader(job, attendance.claim if attendance is not None else None)
 
     def _output_size(self, name: str) -> int:
@@ -361,7 +361,7 @@ class Broker:
         return self.jobs.output_size(name) if size is None else size
 
     def _measure(self, job: wire.Job) -> None:
-        attendance = self.supervision.get(job.id)
+        attendance = self.supervision.live.get(job.id)
         totals = attendance.totals if attendance is not None else Totals()
         try:
             with self.opened_output(job) as output:
@@ -388,4 +388,4 @@ class Broker:
 
     def knows(self, name: str) -> bool:
         """Whether a job of that id was accepted, or is being."""
-        return bool(self.supervision.get(name) or self.table.get(name) or self.store.rows.get(name))
+        return bool(name in self.supervision.live or self.table.get(name) or self.store.rows.get(name))

@@ -44,7 +44,7 @@ class Connection:
     def __init__(self, broker: Broker, sock: socket.socket, peer: Peer) -> None:
         self.broker = broker
         self.peer = peer
-        self.name = peer.command
+        self.origin = wire.Origin(pid=peer.pid, client=peer.command)
         self.methods: tuple[str, ...] = tuple(METHODS)
         self._socket = sock
         self._reader = EitherReader()
@@ -184,7 +184,7 @@ class Connection:
     # --- answering --------------------------------------------------------------------------------------------------
 
     def _introduce(self, name: str) -> None:
-        self.name = name
+        self.origin = msgspec.structs.replace(self.origin, client=name)
 
     def _deliver(self, message: bytes, lossy: bool) -> None:
         """What the backend has for this client; what may be lost, is, rather than that the client is."""

@@ -38,7 +38,7 @@ class Endings:
             How to hear of the end; None if the job had ended before.
         """
         job = snapshot.job
-        attendance = self._supervision.get(job.id)
+        attendance = self._supervision.live.get(job.id)
         if attendance is None or is_terminal(job):
             return None
         if job.status == "queued" and attendance.turn is None and self._withdraw(job.id, reason):

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from jobbroker import profile_files
 from jobbroker.core.profile import Profile
-from jobbroker.profile_files import ProfileError, Where
+from jobbroker.profile_files import ProfileError
+from jobbroker.profile_lines import Where
 from jobbroker.settings import Settings
 from jobbroker.values import Toml
 from jobclient import paths

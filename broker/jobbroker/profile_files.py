@@ -6,8 +6,12 @@ A profile with a mistake is not used: what the broker believes about a backend d
 from __future__ import annotations
 
 import difflib
+import math
+import os
 import re
+import stat
 from collections.abc import Iterator, Mapping
+from datetime import date, time
 from pathlib import Path
 from typing import TypeAlias, get_args, get_type_hints
 
@@ -15,43 +19,21 @@ import msgspec
 from msgspec import Struct
 
 from jobbroker.core.profile import Profile
+from jobbroker.core.profile_sense import Mistake, Place, mistakes
+from jobbroker.profile_lines import Where
 from jobclient.protocol.errors import JobBrokerError
 
 SHIPPED = Path(__file__).parent / "profiles"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", re.ASCII)
 _PLACE = re.compile(r"(.*) - at `\$\.?(.*)`")
+_STEP = re.compile(r"\[(\d+)\]|\[[^]]*\]|([^.[]+)")
+MAX_SIZE = 1024 * 1024
+"""Bytes of a file that may be a profile."""
 Document: TypeAlias = dict[str, object]
-Place: TypeAlias = tuple[str, ...]
 
 
 class ProfileError(JobBrokerError):
     """A profile cannot be used; the text names file, line and mistake."""
-
-
-class Where(Struct, frozen=True):
-    """A file, its text, and what stands before the tables of a profile in it."""
-
-    source: str
-    text: str = ""
-    prefix: Place = ()
-
-    def line_of(self, place: Place) -> str:
-        """File and line: where the last word of the place stands, in the table its first words name."""
-        if self.prefix and place[:1] == ("backend",):
-            place = place[1:]
-        *tables, word = (*self.prefix, *place)
-        wanted, current = ".".join(tables), ""
-        begins = re.compile(rf"\s*[\"']?{re.escape(word)}[\"']?\s*=")
-        inside = re.compile(rf"[{{,]\s*[\"']?{re.escape(word)}[\"']?\s*=")
-        for number, line in enumerate(self.text.splitlines(), 1):
-            head = re.match(r"\s*\[\[?\s*([^]]+?)\s*\]", line)
-            if head is not None:
-                current = head[1]
-                if current == f"{wanted}.{word}".removeprefix("."):
-                    return f"{self.source}, line {number}"
-            elif (current == wanted and begins.match(line)) or (wanted.startswith(current) and inside.search(line)):
-                return f"{self.source}, line {number}"
-        return self.source
 
 
 class Found(Struct, frozen=True):
@@ -86,11 +68,26 @@ def load(name: str, settings: Path, changes: Mapping[str, object] | None = None,
         near = difflib.get_close_matches(name, names, 1)
         hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(names)};"
         raise ProfileError(f"no profile {name!r}; {hint} your own go to {places(settings)[0]}")
-    document = read(path)
-    check(document, Where(str(path), path.read_text(encoding="utf-8", errors="replace")))
-    changed = in_place(changes or {})
-    check(changed, where or Where("the settings"))
-    return _made(name, _merged(document, changed), where.source if where is not None and changed else str(path))
+    text = read(path)
+    document, here = parse(text, path), Where(str(path), text)
+    check(document, here)
+    changed, there = in_place(changes or {}), where or Where("the settings")
+    check(changed, there)
+    profile = _made(name, _merged(document, changed), there.source if where is not None and changed else str(path))
+    _complain([(there if _is_of(changed, place) else here, place, what) for place, what in mistakes(profile)])
+    return profile
+
+
+def _is_of(changed: Document, place: Place) -> bool:
+    """Whether a place is one that the settings have changed."""
+    members = _table(changed.get(str(place[0])))
+    return place[0] in changed and (not members or place[1:2] == () or place[1] in members)
+
+
+def _complain(wrong: list[tuple[Where, Place, str]]) -> None:
+    """Raise what is wrong, all of it, if anything is."""
+    if wrong:
+        raise ProfileError("\n".join(f"{where.line_of(place)}: {what}" for where, place, what in wrong))
 
 
 def in_place(section: Mapping[str, object]) -> Document:
@@ -101,22 +98,54 @@ def in_place(section: Mapping[str, object]) -> Document:
     return {**found, "backend": {**_table(found.get("backend")), **process}} if process else found
 
 
-def read(path: Path) -> Document:
-    """A profile's file.
+def read(path: Path) -> str:
+    """The text of a profile's file, or of what a link in its place leads to; a pipe is not waited for.
 
     Raises:
-        ProfileError: it is none.
+        ProfileError: it cannot be read.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+        with open(descriptor, "rb") as file:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise ProfileError(f"{path}: this is no plain file")
+            content = file.read(MAX_SIZE + 1)
+    except OSError as exc:
+        raise ProfileError(f"{path}: {(exc.strerror or str(exc)).lower()}") from exc
+    if len(content) > MAX_SIZE:
+        raise ProfileError(f"{path}: too long for a profile")
+    try:
+        return content.decode()
+    except UnicodeDecodeError as exc:
+        line = content.count(b"\n", 0, exc.start) + 1
+        raise ProfileError(f"{path}, line {line}: not UTF-8") from exc
+
+
+def parse(text: str, path: Path) -> Document:
+    """The tables of a profile.
+
+    Raises:
+        ProfileError: it is no TOML.
     """
     import tomllib  # not at the top: few brokers have a backend
 
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as exc:
-        raise ProfileError(f"{path}: {exc.strerror}") from exc
-    except UnicodeDecodeError as exc:
-        raise ProfileError(f"{path}: not UTF-8") from exc
-    except tomllib.TOMLDecodeError as exc:
+        return tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as exc:
         raise ProfileError(f"{path}: {exc}") from exc
+
+
+def check_file(path: Path) -> str:
+    """See that a file is a profile by itself; its text.
+
+    Raises:
+        ProfileError: it is none.
+    """
+    text = read(path)
+    where, document = Where(str(path), text), parse(text, path)
+    check(document, where)
+    _complain([(where, *mistake) for mistake in mistakes(_converted("x", document))])
+    return text
 
 
 def _merged(document: Document, changes: Document) -> Document:
@@ -132,13 +161,17 @@ def _table(value: object) -> Document:
 
 
 def _made(name: str, document: Document, source: str) -> Profile:
-    profile = msgspec.convert({**msgspec.convert(_plain(document), Document), "name": name}, Profile)
+    profile = _converted(name, document)
     if not profile.backend.command:
         raise ProfileError(
             f"{source}: the profile {name} does not say which program to run: add `command = [...]` to its [backend], "
             "or to the settings"
         )
     return profile
+
+
+def _converted(name: str, document: Document) -> Profile:
+    return msgspec.convert({**msgspec.convert(_plain(document), Document), "name": name}, Profile)
 
 
 def _plain(value: object) -> object:
@@ -160,23 +193,65 @@ def check(document: Document, where: Where) -> None:
     Raises:
         ProfileError: with all that is unknown, or the first thing that does not fit.
     """
-    wrong = [f"{where.line_of(place)}: {what}" for place, what in _unknown(document, Profile, ())]
-    if wrong:
-        raise ProfileError("\n".join(wrong))
+    _complain([(where, *mistake) for mistake in _unknown(document, Profile, ())])
+    _complain([(where, *mistake) for mistake in _no_json(document, ())])
     try:
         msgspec.convert({**document, "name": "x"}, Profile)
     except msgspec.ValidationError as exc:
         found = _PLACE.fullmatch(str(exc))
         what, path = (found[1], found[2]) if found else (str(exc), "")
-        place = tuple(re.sub(r"\[[^]]*\]", "", path).split("."))
-        raise ProfileError(f"{where.line_of(place)}: {path}: {what[:1].lower()}{what[1:]}") from exc
+        steps = [int(number) if number else word for number, word in _STEP.findall(path)]
+        place = tuple(step for step in steps if step != "") or ("",)
+        said = f"{path}: {what[:1].lower()}{what[1:]}{_meant(what, place)}"
+        raise ProfileError(f"{where.line_of(place)}: {said}") from exc
 
 
-def _unknown(value: object, kind: object, place: Place) -> Iterator[tuple[Place, str]]:
+def _meant(what: str, place: Place) -> str:
+    """For a word that is none of those that may stand there: which may, or which one is near."""
+    word = re.search(r"enum value '(.*)'", what)
+    if word is None:
+        return ""
+    words = _words_in(_kind_at(place))
+    return (
+        f"; did you mean {near[0]}?"
+        if (near := difflib.get_close_matches(word[1], words, 1))
+        else (f"; there are {', '.join(words)}")
+    )
+
+
+def _kind_at(place: Place) -> object:
+    """The type of what may stand at a place."""
+    kind: object = Profile
+    for step in place:
+        table = _table_in(kind)
+        if isinstance(step, str) and table is not None:
+            kind = get_type_hints(table)[step]
+    return kind
+
+
+def _words_in(kind: object) -> list[str]:
+    """All words a type allows."""
+    if isinstance(kind, str):
+        return [kind]
+    return [word for each in get_args(kind) for word in _words_in(each)]
+
+
+def _no_json(value: object, place: Place) -> Iterator[Mistake]:
+    """Every value that JSON does not have."""
+    for key, member in _table(value).items():
+        yield from _no_json(member, (*place, key))
+    if isinstance(value, list):
+        for number, each in enumerate(msgspec.convert(value, list[object])):
+            yield from _no_json(each, (*place, number))
+    elif isinstance(value, date | time) or (isinstance(value, float) and not math.isfinite(value)):
+        yield place, f"{value} is nothing that JSON has; write a text"
+
+
+def _unknown(value: object, kind: object, place: Place) -> Iterator[Mistake]:
     """Every member that no table has, with its place."""
     if isinstance(value, list):
-        for each in msgspec.convert(value, list[object]):
-            yield from _unknown(each, kind, place)
+        for number, each in enumerate(msgspec.convert(value, list[object])):
+            yield from _unknown(each, kind, (*place, number))
         return
     table, members = _table_in(kind), _table(value)
     if table is None:
@@ -190,7 +265,7 @@ def _unknown(value: object, kind: object, place: Place) -> Iterator[tuple[Place,
             continue
         near = difflib.get_close_matches(key, sorted(fields), 1)
         hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(sorted(fields))}"
-        yield inner, f"{'.'.join(inner)!r} is unknown; {hint}"
+        yield inner, f"{'.'.join(step for step in inner if isinstance(step, str))!r} is unknown; {hint}"
 
 
 def _table_in(kind: object) -> type[Struct] | None:

@@ -131,13 +131,15 @@ def _has_begun(broker: Broker, snapshot: Snapshot) -> bool:
 
 
 def _adopt(broker: Broker, snapshot: Snapshot) -> None:
-    attendance = broker.supervision.attend(snapshot.job)
+    attendance = broker.supervision.live.attend(snapshot.job)
     if snapshot.asked is not None:  # promised; the shim that had begun it needs no second word
         attendance.asked = (snapshot.asked, snapshot.asked_grace_ms)
         attendance.delivered = snapshot.ending is not None
     if snapshot.job.kind == "turn":
         return
     broker.supervision.look(snapshot.job.id)
+    if snapshot.job.status == "queued" and attendance.is_blank:
+        broker.supervision.live.expect(snapshot.job)  # nothing was found out about it that is worth the room
     if attendance.claim is not None and broker.jobs.input_ended(snapshot.job.id):
         inflow.end(broker.jobs, snapshot.job.id, attendance.claim)  # it may not have heard of it
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import resource
+import sys
 
 import msgspec
 from msgspec import Struct
@@ -18,10 +19,12 @@ from jobbroker.settings import Settings
 from jobbroker.volatile import IN_MEMORY, MAX_IN_MEMORY
 from jobbroker.wiretext import as_bytes, as_wire
 from jobclient.protocol.errors import InvalidParams
-from jobclient.protocol.wire import Job, Origin, StartParams
+from jobclient.protocol.wire import Job, Origin, StartParams, Text
 
 MAX_NAME = 200
 MAX_LABELS = 64
+NO_LABELS: dict[str, str] = {}
+"""Of all jobs without any: what ten thousand queued jobs have in common is there once."""
 MAX_MS = 10**12
 """The longest limit, some thirty years; what is larger is taken for a mistake."""
 SCRUBBED = (*activation.VARIABLES, *systemd.VARIABLES)
@@ -88,17 +91,16 @@ def build(
     env = [entry for entry in _environment(params, around) if not entry.startswith(OURS)]
     env += [prefix + value for prefix, value in zip(OURS, (identity.encode(), around.socket), strict=True)]
     name = _name(params.name)
-    labels = _labels(params.labels or {})
     job = Job(
         id=identity,
         number=number,
         kind=line.kind,
         status="queued",
         argv=line.argv,
-        cwd=as_wire(cwd),
+        cwd=_once(as_wire(cwd)),
         created_at=timestamp(now),
         name=name,
-        labels=labels,
+        labels=_labels(params.labels) if params.labels else NO_LABELS,
         agent=params.agent,
         prompt=params.prompt,
         method=params.method,
@@ -115,7 +117,7 @@ def build(
     snapshot = Snapshot(
         job=job,
         key=_key(params.idempotency_key),
-        digest=digest(params),
+        digest="" if params.idempotency_key is None else digest(params),
         on_disconnect=params.on_disconnect or "detach",
         max_output=_max_output(params, settings),
         result=line.result,
@@ -175,6 +177,11 @@ def _name(name: str | None) -> str | None:
     if is_id(name):
         raise InvalidParams(f"`name` {name!r} looks like the id of a job; add a letter")
     return name
+
+
+def _once(text: Text) -> Text:
+    """The same text, but of all that are equal one: many jobs have the same directory."""
+    return sys.intern(text) if isinstance(text, str) else text
 
 
 def _labels(labels: dict[str, str]) -> dict[str, str]:

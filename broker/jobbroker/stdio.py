@@ -27,6 +27,7 @@ class Stdio:
     Attributes:
         theirs: the ends of the process, until it has them.
         ended: set when it will say nothing any more.
+        deaf: set when it was to be told something and had closed its stdin.
     """
 
     def __init__(self, heard: Callable[[bytes], None], has_read: Callable[[], None], stderr_tail: int) -> None:
@@ -39,6 +40,7 @@ class Stdio:
         self._more = trio.Event()
         self._closing = False
         self.ended = trio.Event()
+        self.deaf = trio.Event()
         stdin, self._stdin = os.pipe2(os.O_CLOEXEC)
         self._stdout, stdout = os.pipe2(os.O_CLOEXEC)
         self._stderr, stderr = os.pipe2(os.O_CLOEXEC)
@@ -135,6 +137,7 @@ class Stdio:
         except OSError:
             self._closing = True
             self._more.set()
+            self.deaf.set()
             return len(piece)
 
     def _let_go_of_stdin(self) -> None:

@@ -22,11 +22,12 @@ from jobbroker.descriptors import SHORTAGES
 from jobbroker.identity import boot_id, open_checked, send_signal
 from jobbroker.jobdir import JobDirectories, Reading
 from jobbroker.lines import event_of, killed, reason_of, survivors
+from jobbroker.live import LiveJobs
 from jobbroker.orphan import Orphan, by_mark, by_record, is_over
 from jobbroker.processes import NoShim, Shim
 from jobbroker.signals import SIGTERM
 from jobbroker.volatile import VolatileOutputs
-from jobclient.protocol.wire import Job, Reason
+from jobclient.protocol.wire import Reason
 
 MAX_HANDOVERS = 3
 """Shims a job is offered to before it is given up: each of them died before it claimed it."""
@@ -42,9 +43,10 @@ log = logging.getLogger("jobbroker.jobs")
 
 
 class Supervision:
-    """All live jobs, and those who watch them. Reports what happens, in order, by id and event.
+    """Those who watch the live jobs. Reports what happens, in order, by id and event.
 
     Attributes:
+        live: the jobs.
         channels: the shims that are ours.
         hear_pokes: calls what it is given with the id of each adopted shim that has said something by now.
     """
@@ -62,7 +64,7 @@ class Supervision:
         self._requeue = requeue
         self._boot = boot_id()
         self.channels = Channels(self)
-        self._attended: dict[str, Attendance] = {}
+        self.live = LiveJobs()
         self.hear_pokes: Callable[[Callable[[str], None]], None] = lambda _: None
         self._nursery: trio.Nursery
 
@@ -72,29 +74,13 @@ class Supervision:
             await self._nursery.start(self.channels.run)
             task_status.started()
 
-    def attend(self, of: Job) -> Attendance:
-        """Begin to care for a live job."""
-        attendance = self._attended[of.id] = Attendance(of)
-        return attendance
-
-    def get(self, name: str) -> Attendance | None:
-        """How a live job is watched; None if it is not live."""
-        return self._attended.get(name)
-
-    def leave(self, name: str) -> None:
-        """The job has ended: nobody watches it any more."""
-        attendance = self._attended.pop(name, None)
-        if attendance is not None:
-            attendance.begun.set()
-            attendance.ended.set()
-            attendance.turned.set()
-            attendance.drop_watch()
-
     # --- handing over -----------------------------------------------------------------------------------------------
 
     def start(self, name: str) -> None:
-        """Hand a committed job to a shim; reports a failure to find one."""
-        attendance = self._attended[name]
+        """Hand a committed job to a shim, if it is live; reports a failure to find one."""
+        attendance = self.live.get(name)
+        if attendance is None:
+            return
         try:
             with self._jobs.opened(name) as directory:
                 attendance.shim = self.channels.offer(name, directory)
@@ -128,7 +114,7 @@ class Supervision:
 
     def say(self, name: str, shim: Shim, lines: list[record.Line]) -> None:
         """A shim has taken steps with a job; after the last one it has the job no more."""
-        attendance = self._attended.get(name)
+        attendance = self.live.get(name)
         if attendance is None:
             return
         if shim.job is None:
@@ -142,14 +128,14 @@ class Supervision:
 
     def refuse(self, name: str) -> None:
         """A shim cannot have a job: its record tells why."""
-        attendance = self._attended.get(name)
+        attendance = self.live.get(name)
         if attendance is not None:
             attendance.shim = None
             self.look(name)
 
     def vanish(self, name: str, shim: Shim) -> None:
         """A shim is gone, and had a job."""
-        attendance = self._attended.get(name)
+        attendance = self.live.get(name)
         if attendance is not None and attendance.shim is shim:
             attendance.shim = None
             if shim.retired:  # it was on its way out when it was given the job, which is no reason to give the job up
@@ -158,14 +144,14 @@ class Supervision:
 
     def see(self, name: str) -> None:
         """Take from /proc whether a job stands still, where its record does not say: it is full, or has no shim."""
-        attendance = self._attended.get(name)
+        attendance = self.live.get(name)
         stopped = None if attendance is None else attendance.see()
         if stopped is not None:
             self._report(name, job.Stopped(wall_ms()) if stopped else job.Continued())
 
     def fail(self, name: str) -> None:
         """A fault of ours kept a message from being heard: the record holds what it said."""
-        attendance = self._attended.get(name)
+        attendance = self.live.get(name)
         if attendance is not None:
             self._look_later(attendance)
 
@@ -188,7 +174,7 @@ class Supervision:
 
     def look(self, name: str) -> None:
         """Read a job's record and act on its verdict: whoever had the job is gone, or has news, or may be either."""
-        attendance = self._attended.get(name)
+        attendance = self.live.get(name)
         if attendance is None:
             return
         try:
@@ -329,7 +315,7 @@ class Supervision:
 
     def ask(self, name: str, reason: Reason, grace_ms: int) -> None:
         """Ask whoever has the job to end it; the request is committed by now. Kept until somebody has claimed it."""
-        attendance = self._attended.get(name)
+        attendance = self.live.get(name)
         if attendance is not None:
             attendance.asked = (reason, grace_ms)
             attendance.delivered = False
@@ -365,7 +351,7 @@ class Supervision:
 
     def poked(self, name: str) -> None:
         """An adopted shim says that its record has news."""
-        attendance = self._attended.get(name)
+        attendance = self.live.get(name)
         if attendance is not None and attendance.shim is None and attendance.watched:
             self.look(name)
 
@@ -373,7 +359,7 @@ class Supervision:
         """Take in what has happened already but waits in a socket: nothing read next is older than that."""
         self.channels.hear_all()
         self.hear_pokes(self.poked)
-        for attendance in [each for each in self._attended.values() if each.shim is None and each.pidfd is not None]:
+        for attendance in [each for each in self.live.attended if each.shim is None and each.pidfd is not None]:
             if attendance.pidfd is not None and is_over(attendance.pidfd):
                 self._settle(attendance)
             elif attendance.orphan is not None:

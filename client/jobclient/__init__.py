@@ -1,9 +1,14 @@
-"""The thin client: `Client` is typed and blocking; `raw` and `cli` are what starts fast. Names load when first used."""
+"""The thin client: `Client` is typed and blocking, `AsyncClient` is for Trio and asyncio.
+
+`raw` and `cli` are what starts fast. Names load when first used.
+"""
 
 from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from jobclient.aio import AsyncClient
+    from jobclient.calls import JobFailed
     from jobclient.client import Client, Reset
     from jobclient.protocol.errors import (
         AmbiguousReference,
@@ -47,15 +52,16 @@ if TYPE_CHECKING:
     )
     from jobclient.version import __version__
 
-_HOMES = ("version", "protocol.errors", "protocol.wire", "client")
+_HOMES = ("version", "protocol.errors", "protocol.wire", "calls", "client", "aio")
 """Where the names below are found, the cheapest to load first."""
 
 __all__ = [
-    "AmbiguousReference", "BackendGone", "BrokerShuttingDown", "BrokerStatus", "BrokerUnavailable", "Busy", "Cancelled",
-    "Client", "ConnectionLost", "Denied", "Filter", "InternalError", "InvalidParams", "InvalidState", "Job",
-    "JobBrokerError", "JobList", "JobNotFound", "JobOutput", "JobRemoved", "JobResult", "JobUpdated", "JobsActive",
-    "NotDelivered", "Output", "Ping", "RemoteError", "Removed", "Reset", "ResultResult", "ResultUnavailable",
-    "ShuttingDown", "Started", "StoreUnavailable", "TimedOut", "TooLarge", "VersionMismatch", "Waited", "__version__",
+    "AmbiguousReference", "AsyncClient", "BackendGone", "BrokerShuttingDown", "BrokerStatus", "BrokerUnavailable",
+    "Busy", "Cancelled", "Client", "ConnectionLost", "Denied", "Filter", "InternalError", "InvalidParams",
+    "InvalidState", "Job", "JobBrokerError", "JobFailed", "JobList", "JobNotFound", "JobOutput", "JobRemoved",
+    "JobResult", "JobUpdated", "JobsActive", "NotDelivered", "Output", "Ping", "RemoteError", "Removed", "Reset",
+    "ResultResult", "ResultUnavailable", "ShuttingDown", "Started", "StoreUnavailable", "TimedOut", "TooLarge",
+    "VersionMismatch", "Waited", "__version__",
 ]  # fmt: skip
 
 if not TYPE_CHECKING:  # type checkers see the imports above, and nothing that is not there

@@ -2,52 +2,24 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, TypeVar
 
-import msgspec
-
-from jobclient import watch
-from jobclient.feeding import feed
+from jobclient import calls, watch
+from jobclient.calls import convert, data_of
+from jobclient.event import Event as Event, Reset as Reset, event_of, filter_of
 from jobclient.link import TIMEOUT, Link
-from jobclient.protocol import errors, wire
-from jobclient.raw import FAREWELL, text, unbase64
-from jobclient.starting import start_parameters
+from jobclient.protocol.failure import JobBrokerError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from types import TracebackType
     from typing import Literal, Self, Unpack
 
-    from jobclient.raw import Params
+    from jobclient.calls import Call, Plan
+    from jobclient.protocol import wire
     from jobclient.starting import StartOptions, Word
 
 T = TypeVar("T")
-
-
-class Reset(msgspec.Struct, frozen=True):
-    """What `Client.events` yields where it could not go on: forget what you know; all live jobs follow.
-
-    Attributes:
-        cursor: the place of what follows.
-    """
-
-    cursor: str
-
-
-Event = wire.JobUpdated | wire.JobRemoved | wire.JobOutput | wire.BrokerShuttingDown | Reset
-"""What `Client.events` yields."""
-
-_EVENTS: dict[str, type[Event]] = {
-    watch.UPDATED: wire.JobUpdated,
-    watch.REMOVED: wire.JobRemoved,
-    watch.OUTPUT: wire.JobOutput,
-    watch.RESET: Reset,
-    FAREWELL: wire.BrokerShuttingDown,
-}
-_LIVE: tuple[wire.Status, ...] = ("queued", "running", "stopped")
-_FOLLOW_WAIT_MS = 60_000
-_PIECE = 256 * 1024
 
 
 class Client:
@@ -89,11 +61,11 @@ class Client:
 
     def ping(self) -> wire.Ping:
         """Who answers."""
-        return self._call("broker/ping", {}, wire.Ping)
+        return self._do(calls.PING)
 
     def status(self) -> wire.BrokerStatus:
         """How the broker is."""
-        return self._call("broker/status", {}, wire.BrokerStatus)
+        return self._do(calls.STATUS)
 
     def shutdown(self, *, mode: wire.ShutdownMode = "ifIdle", grace_ms: int | None = None) -> None:
         """Ask the broker to end; by default it refuses while jobs are live.
@@ -101,7 +73,7 @@ class Client:
         Raises:
             JobsActive: they are.
         """
-        self._call("broker/shutdown", {"mode": mode, "graceMs": grace_ms}, wire.Done, patience=None)
+        self._do(calls.shutdown(mode, grace_ms))
         self.close()
 
     # --- starting ---------------------------------------------------------------------------------------------------
@@ -111,26 +83,34 @@ class Client:
 
         What is not said is taken from this process, as for a child of its own.
         """
-        if isinstance(argv, str | bytes):
-            raise TypeError("argv is a list of words, not one text; for a shell: ['sh', '-c', ...]")
-        return self._start({"argv": [text(os.fsdecode(word)) for word in argv]}, options)
+        return self._do(calls.start(argv, options))
 
     def start_agent(self, agent: str, prompt: str, **options: Unpack[StartOptions]) -> wire.Started:
         """Start an agent, such as codex, claude or opencode: an AI program that works on a prompt, and ends.
 
         `result` has its last message. If no time limit is given, the one of its settings holds, ten minutes as a rule.
         """
-        return self._start({"agent": agent, "prompt": prompt}, options)
+        return self._do(calls.start_agent(agent, prompt, options))
 
-    def _start(self, what: dict[str, object], options: StartOptions) -> wire.Started:
-        params = {**what, **start_parameters(options)}
-        return self._call("job/start", params, wire.Started)
+    def start_turn(
+        self, method: str, params: wire.JsonParams | None = None, **options: Unpack[StartOptions]
+    ) -> wire.Started:
+        """Start a turn: a request to the instance's backend, followed as a job until it is done."""
+        return self._do(calls.start_turn(method, params, options))
+
+    def run(self, argv: Sequence[Word], *, check: bool = False, **options: Unpack[StartOptions]) -> wire.Job:
+        """Start a command and wait for its end; the job as it ended.
+
+        Raises:
+            JobFailed: with `check`, if it has not completed.
+        """
+        return self._carry_out(calls.ended(self.start(argv, **options).job, check=check))
 
     # --- looking ----------------------------------------------------------------------------------------------------
 
     def get(self, job: str, *, env: bool = False) -> wire.Job:
         """A job as it is now; `env` for the environment it was started with."""
-        return self._call("job/get", {"id": job, "env": env}, wire.OneJob).job
+        return self._do(calls.get(job, env=env)).job
 
     def list(
         self,
@@ -145,17 +125,11 @@ class Client:
         order: Literal["desc", "asc"] | None = None,
     ) -> wire.JobList:
         """Jobs, the newest start first; `before` goes on where the last page's `next` said."""
-        params: dict[str, object] = {
-            "status": status,
-            "kind": kind,
-            "label": None if label is None else dict(label),
-            "name": name,
-            "cwd": None if cwd is None else text(os.fsdecode(cwd)),
-            "limit": limit,
-            "before": before,
-            "order": order,
-        }
-        return self._call("job/list", params, wire.JobList)
+        return self._do(
+            calls.list_jobs(
+                status=status, kind=kind, label=label, name=name, cwd=cwd, limit=limit, before=before, order=order
+            )
+        )
 
     def wait(
         self,
@@ -181,18 +155,8 @@ class Client:
         Raises:
             InvalidState: the one job waited for is stopped.
         """
-        if [bool(jobs), all, filter is not None].count(True) != 1:
-            raise TypeError("name jobs, or say all=True, or give a filter")
-        if isinstance(until_output, str):
-            until_output = wire.UntilOutput(pattern=until_output)
-        params: dict[str, object] = {
-            "ids": jobs or self._live(filter),
-            "any": any,
-            "timeoutMs": timeout_ms,
-            "untilOutput": None if until_output is None else msgspec.to_builtins(until_output),
-        }
-        patience = None if timeout_ms is None else timeout_ms / 1000
-        return self._call("job/wait", params, wire.Waited, patience=patience)
+        plan = calls.wait(jobs, any=any, all=all, filter=filter, until_output=until_output, timeout_ms=timeout_ms)
+        return self._carry_out(plan)
 
     def result(self, job: str) -> wire.ResultResult:
         """What a completed job left: the last 1 MiB of each stream.
@@ -200,7 +164,7 @@ class Client:
         Raises:
             ResultUnavailable: the job has not completed; it runs, or it ended some other way.
         """
-        return self._call("job/result", {"id": job}, wire.ResultResult)
+        return self._do(calls.result(job))
 
     def output(
         self,
@@ -217,16 +181,9 @@ class Client:
 
         See also `follow`.
         """
-        params: dict[str, object] = {
-            "id": job,
-            "stream": stream,
-            "from": start,
-            "limit": limit,
-            "tail": tail,
-            "waitMs": wait_ms,
-            "times": times or None,
-        }
-        return self._call("job/output", params, wire.Output, patience=wait_ms / 1000)
+        return self._do(
+            calls.output(job, stream=stream, start=start, limit=limit, tail=tail, wait_ms=wait_ms, times=times)
+        )
 
     def follow(self, job: str, *, stream: wire.StreamName = "all", start: str | None = None) -> Iterator[bytes]:
         """The output of a job as it comes, until its end; a broker that dies meanwhile costs no byte.
@@ -235,9 +192,9 @@ class Client:
         """
         identity = self.get(job).id
         while True:
-            piece = self.output(identity, stream=stream, start=start, limit=_PIECE, wait_ms=_FOLLOW_WAIT_MS)
+            piece = self._do(calls.following(identity, stream, start))
             if piece.data:
-                yield unbase64(piece.data) if piece.encoding == "base64" else piece.data.encode()
+                yield data_of(piece)
             if piece.eof:
                 return
             start = piece.next
@@ -256,23 +213,21 @@ class Client:
             since: the `cursor` of an event, to begin with what has changed since instead.
         """
         instance, timeout, autospawn = self._options
-        wanted = None if jobs is None else msgspec.to_builtins(jobs)
         with Link(instance, timeout=timeout, autospawn=autospawn) as link:
-            for message in watch.Watch(link, wanted, since=since, output=output).messages():
-                kind = _EVENTS.get(message["method"])
-                if kind is not None:
-                    yield _convert(message["params"], kind)
+            for message in watch.Watch(filter_of(jobs), since=since, output=output).messages(link):
+                event = event_of(message)
+                if event is not None:
+                    yield event
 
     # --- acting -----------------------------------------------------------------------------------------------------
 
     def cancel(self, job: str, *, grace_ms: int | None = None, confirm: bool = True) -> wire.Cancelled:
         """End a job; with `confirm`, return when every process of it is dead."""
-        params: dict[str, object] = {"id": job, "graceMs": grace_ms, "confirm": confirm}
-        return self._call("job/cancel", params, wire.Cancelled, patience=None)
+        return self._do(calls.cancel(job, grace_ms, confirm=confirm))
 
     def signal(self, job: str, signal: str | int, *, target: wire.Target = "group") -> wire.Job:
         """Send a signal to a job's process group, or to its leader alone."""
-        return self._call("job/signal", {"id": job, "signal": signal, "target": target}, wire.OneJob).job
+        return self._do(calls.signal(job, signal, target)).job
 
     def input(self, job: str, data: str | bytes = b"", *, close: bool = False) -> None:
         """Give a job that was started with `stdin="pipe"` something to read; returns when its pipe has it all.
@@ -286,29 +241,27 @@ class Client:
             InvalidState: it reads no more; `data["written"]` bytes of all are in the pipe.
             ConnectionLost: the broker was killed, and how much of it is in the pipe is not known.
         """
-        feed(self._link, job, data.encode() if isinstance(data, str) else data)
-        if close:
-            self._call("job/input", {"id": job, "close": True}, wire.Done)
+        self._carry_out(calls.feed(job, data, close=close))
 
     def pause(self, job: str) -> wire.Job:
         """Stop all processes of a job; its limits wait for it. Raises `NotDelivered` if something runs on."""
-        return self._call("job/pause", {"id": job}, wire.OneJob).job
+        return self._do(calls.one("job/pause", job)).job
 
     def resume(self, job: str) -> wire.Job:
         """Let all processes of a job go on."""
-        return self._call("job/resume", {"id": job}, wire.OneJob).job
+        return self._do(calls.one("job/resume", job)).job
 
     def last_stopped(self) -> wire.Job:
         """The job that was stopped last, of those that still are. Raises `JobNotFound` if there is none."""
-        return self._call("job/lastStopped", {}, wire.OneJob).job
+        return self._do(calls.LAST_STOPPED).job
 
     def processes(self, job: str) -> wire.Processes:
         """What a job consists of right now."""
-        return self._call("job/processes", {"id": job}, wire.Processes)
+        return self._do(calls.processes(job))
 
     def remove(self, job: str) -> wire.Removed:
         """Forget an ended job, with all it left."""
-        return self._call("job/remove", {"id": job}, wire.Removed)
+        return self._do(calls.remove(job))
 
     def cleanup(
         self,
@@ -328,33 +281,43 @@ class Client:
             jobs: only those a filter wants; all its statuses must be of ended jobs.
             dry_run: only tell which.
         """
-        wanted: dict[str, object] = {} if jobs is None else msgspec.to_builtins(jobs)
-        sizes: dict[str, object] = {"maxAgeMs": max_age_ms, "keep": keep, "maxBytes": max_bytes, "dryRun": dry_run}
-        return self._call("job/cleanup", {**wanted, **sizes}, wire.Removed, patience=None)
+        return self._do(calls.cleanup(max_age_ms, keep, max_bytes, jobs, dry_run=dry_run))
+
+    # --- the backend ------------------------------------------------------------------------------------------------
+
+    def backend_status(self) -> wire.Backend | None:
+        """How the backend is; None where the instance fronts none."""
+        return self._do(calls.BACKEND).backend
+
+    def backend_request(
+        self, method: str, params: wire.JsonParams | None = None, *, timeout_ms: int | None = None
+    ) -> object:
+        """Call a method of the backend's own; its result as it came. An error of its own comes as a `RemoteError`."""
+        return self._do(calls.backend_request(method, params, timeout_ms)).result
+
+    def backend_interrupt(self, job: str) -> wire.Job:
+        """End a turn in the way its backend has for that."""
+        return self._do(calls.one("backend/interrupt", job)).job
+
+    def backend_profiles(self, name: str | None = None) -> Sequence[wire.BackendProfile]:
+        """The profiles there are, or one of them, with its text."""
+        return self._do(calls.backend_profiles(name)).profiles
 
     # ----------------------------------------------------------------------------------------------------------------
 
-    def _live(self, wanted: wire.Filter | None) -> tuple[str, ...]:
-        """The live jobs that are wanted, by id: after a reconnect, "all" would mean others."""
-        wanted = wanted or wire.Filter()
-        asked = [wanted.status] if isinstance(wanted.status, str) else wanted.status
-        status: list[wire.Status] = [each for each in _LIVE if asked is None or each in asked]
-        ids: tuple[str, ...] = ()
-        before: str | None = None
-        while True:
-            params = {**msgspec.to_builtins(wanted), "status": status, "before": before}
-            page = self._call("job/list", params, wire.JobList)
-            ids += tuple(job.id for job in page.jobs)
-            before = page.next
-            if before is None:
-                return ids
+    def _do(self, call: Call[T]) -> T:
+        return convert(self._link.request(call.method, call.params, patience=call.patience), call.kind)
 
-    def _call(self, method: str, params: Params, kind: type[T], *, patience: float | None = 0.0) -> T:
-        return _convert(self._link.request(method, params, patience=patience), kind)
-
-
-def _convert(value: object, kind: type[T]) -> T:
-    try:
-        return msgspec.convert(value, kind)
-    except msgspec.ValidationError as exc:
-        raise errors.JobBrokerError(f"the broker's answer is not understood: {exc}  -> upgrade this client") from exc
+    def _carry_out(self, plan: Plan[T]) -> T:
+        try:
+            call = next(plan)
+            while True:
+                try:
+                    result = self._do(call)
+                except JobBrokerError as exc:
+                    call = plan.throw(exc)
+                else:
+                    call = plan.send(result)
+        except StopIteration as end:
+            value: T = end.value
+            return value

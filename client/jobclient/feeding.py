@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from jobclient.link import SHUTTING_DOWN
-from jobclient.protocol.failure import ConnectionLost, RemoteError
+from jobclient.protocol.failure import ConnectionLost, JobBrokerError, RemoteError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Generator
+
     from jobclient.link import Link
 
 PIECE = 256 * 1024
@@ -21,11 +23,27 @@ def feed(link: Link, job: str, data: bytes) -> None:
         RemoteError: it could not be; `data["written"]` bytes of all are in the pipe.
         ConnectionLost: the broker was killed: how much of the last piece is in the pipe, nobody knows.
     """
+    plan = pieces(job, data)
+    try:
+        params = next(plan)
+        while True:
+            try:
+                link.request("job/input", params, patience=None)
+            except JobBrokerError as exc:
+                params = plan.throw(exc)
+            else:
+                params = next(plan)
+    except StopIteration:
+        pass
+
+
+def pieces(job: str, data: bytes) -> Generator[dict[str, object], None, None]:
+    """The parameters of `job/input`, one after the other; the error of one is to be thrown in."""
     done = 0
     while done < len(data):
         piece = data[done : done + PIECE]
         try:
-            link.request("job/input", {"id": job, **encoded(piece)}, patience=None)
+            yield {"id": job, **encoded(piece)}
             done += len(piece)
         except RemoteError as exc:
             written = exc.data.get("written")

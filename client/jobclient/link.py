@@ -9,7 +9,7 @@ import os
 from time import monotonic, sleep
 
 from jobclient import paths, raw
-from jobclient.protocol.failure import ConnectionLost, JobBrokerError, RemoteError
+from jobclient.protocol.failure import ConnectionLost, JobBrokerError, NotSent, RemoteError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,8 +36,9 @@ REPEATABLE = frozenset(
 SHUTTING_DOWN, TIMED_OUT = "shutting_down", "timeout"
 """Kinds of `RemoteError`, by name: their classes are loaded only when there is one."""
 
-_SHORT = 1.0
-_MAX_SHORT = 5
+SHORT = 1.0
+"""Seconds: a connection that did not last longer may be one of many that do not."""
+MAX_SHORT = 5
 _NO_PARAMS: Params = {}
 
 
@@ -117,10 +118,10 @@ class Link:
         while True:
             connection = self.connection()
             try:
-                return connection.request(method, _as_of_now(method, params, begun), deadline)
+                return connection.request(method, as_of_now(method, params, begun), deadline)
             except ConnectionLost as exc:
                 self.lost(exc)
-                if method not in REPEATABLE:
+                if method not in REPEATABLE and not isinstance(exc, NotSent):
                     raise
             except RemoteError as exc:
                 if exc.kind == SHUTTING_DOWN and method != "broker/shutdown":
@@ -157,11 +158,11 @@ class Link:
             ConnectionLost: connections break again and again as soon as they are made.
         """
         self.close()
-        if monotonic() - self._connected_at > _SHORT:
+        if monotonic() - self._connected_at > SHORT:
             self._short_lived = 0
             return
         self._short_lived += 1
-        if self._short_lived > _MAX_SHORT:
+        if self._short_lived > MAX_SHORT:
             raise error
         sleep(0.05 * self._short_lived)
 
@@ -171,7 +172,7 @@ class Link:
         Raises:
             ConnectionLost: as `lost` does.
         """
-        deadline = monotonic() + _SHORT
+        deadline = monotonic() + SHORT
         try:
             while True:
                 connection.fill(deadline)
@@ -189,7 +190,7 @@ class Link:
             return launch.reach(self.instance, deadline, may_start=self._autospawn and launch.allowed())
 
 
-def _as_of_now(method: str, params: Params, begun: float) -> Params:
+def as_of_now(method: str, params: Params, begun: float) -> Params:
     """The parameters for an attempt made now: a wait that is repeated has only the rest of its time."""
     if method != "job/wait" or params.get("timeoutMs") is None:
         return params

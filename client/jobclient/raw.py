@@ -10,7 +10,7 @@ from time import monotonic
 
 from jobclient import paths, rawjson
 from jobclient.protocol import PROTOCOL_VERSION
-from jobclient.protocol.failure import ConnectionLost, RemoteError
+from jobclient.protocol.failure import ConnectionLost, NotSent, RemoteError
 from jobclient.protocol.framing import MAX_MESSAGE, LineReader, Oversized
 
 TYPE_CHECKING = False
@@ -230,7 +230,7 @@ class RawConnection:
         except (TimeoutError, BlockingIOError):
             raise _timed_out("the broker does not read what is sent to it") from None
         except OSError as exc:
-            raise ConnectionLost(f"the connection broke: {exc.strerror or exc}") from exc
+            raise NotSent(f"the connection broke: {exc.strerror or exc}") from exc
 
 
 def greet(path: str, deadline: float | None) -> RawConnection:

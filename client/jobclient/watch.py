@@ -1,4 +1,8 @@
-"""Hear of every change of jobs, across the end of a connection: what was missed in between is asked for by cursor."""
+"""Hear of every change of jobs, across the end of a connection: what was missed in between is asked for by cursor.
+
+How is one generator, `Watch.steps`, without a connection; `Watch.messages` takes its steps on one that blocks, and
+`aio` on one that does not.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +11,14 @@ from jobclient.raw import FAREWELL
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
+    from typing import TypeAlias
 
     from jobclient.link import Link
-    from jobclient.raw import Message, Params, RawConnection
+    from jobclient.raw import Message, Params
+
+    Steps: TypeAlias = "Generator[Message | Ask | None, Message, None]"
+    """What to do: tell a message; ask, and send in the result or throw in the error; None: send in what comes next."""
 
 UPDATED = "notifications/job/updated"
 REMOVED = "notifications/job/removed"
@@ -21,6 +29,17 @@ be missing. All live jobs follow, and what became of those that are live no more
 CURRENT = "current"
 """Another word of ours: the state has been told as it is; from here on it is news."""
 _LIVE = ("queued", "running", "stopped")
+_NOTHING: Message = {}
+
+
+class Ask:
+    """A request to be made."""
+
+    __slots__ = ("method", "params")
+
+    def __init__(self, method: str, params: Params) -> None:
+        self.method = method
+        self.params = params
 
 
 class Watch:
@@ -30,82 +49,106 @@ class Watch:
         cursor: the place of the latest message that was given out; another watch can begin there.
     """
 
-    def __init__(
-        self, link: Link, jobs: Params | None = None, *, since: str | None = None, output: bool = False
-    ) -> None:
-        """Watch by a link that is used by nobody else meanwhile.
+    def __init__(self, jobs: Params | None = None, *, since: str | None = None, output: bool = False) -> None:
+        """Watch some jobs.
 
         Args:
-            link: the way to the broker.
-            jobs: which jobs, as `wire.Filter`; all by default.
+            jobs: which, as `wire.Filter`; all by default.
             since: a cursor to begin at; by default with the live jobs as they are.
             output: whether to be sent what the jobs write, too.
         """
         self.cursor = since
-        self._link = link
         self._jobs: Params = jobs or {}
         self._output = output
         self._live: dict[str, int] = {}  # id -> rev of what was told last
 
-    def messages(self) -> Iterator[Message]:
-        """Notifications, at last the broker's farewell.
+    def messages(self, link: Link) -> Iterator[Message]:
+        """Notifications, at last the broker's farewell, by a link that is used by nobody else meanwhile.
 
         A broker that dies without one is looked for, started if need be, and asked for what has changed since.
         """
         while True:
             try:
-                for message in self._of_one():
+                for message in self._of_one(link):
                     yield message
                     if message["method"] == FAREWELL:
                         return
             except errors.ConnectionLost as exc:
-                self._link.lost(exc)
+                link.lost(exc)
+            except errors.ShuttingDown:
+                link.leave(link.connection())
 
-    def _of_one(self) -> Iterator[Message]:
+    def _of_one(self, link: Link) -> Iterator[Message]:
         """The notifications that come by one connection."""
-        connection = self._link.connection()
+        connection = link.connection()
+        steps = self.steps()
+        step = next(steps)
+        while True:
+            if isinstance(step, Ask):
+                try:
+                    answer = connection.request(step.method, step.params, link.deadline())
+                except errors.RemoteError as exc:
+                    step = steps.throw(exc)
+                else:
+                    step = steps.send(answer)
+            elif step is None:
+                received = connection.receive()
+                step = steps.send(received if isinstance(received, dict) else _NOTHING)
+            else:
+                yield step
+                step = steps.send(_NOTHING)
+
+    def steps(self) -> Steps:
+        """What to do on a new connection; without an end."""
         params: dict[str, object] = {"jobs": self._jobs, "since": self.cursor}
         if self._output:
             params["output"] = True
-        state = connection.request("events/subscribe", params, self._link.deadline())
-        yield from self._begin_anew(connection, state) if state["reset"] else self._catch_up(state)
+        state = yield Ask("events/subscribe", params)
+        yield from self._begin_anew(state) if state["reset"] else self._catch_up(state)
         self.cursor = state["cursor"]
         yield {"method": CURRENT, "params": {"cursor": self.cursor}}
         while True:
-            message = connection.receive()
-            if isinstance(message, dict) and "method" in message and not self._is_old(message):
+            message = yield None
+            if "method" in message and not self._is_old(message):
                 self._keep_track(message)
                 yield message
 
-    def _catch_up(self, state: Message) -> Iterator[Message]:
+    def _catch_up(self, state: Message) -> Steps:
         for job in state["jobs"]:
             yield self._told(UPDATED, {"job": job, "cursor": state["cursor"]})
         for identity in state["removed"]:
             yield self._told(REMOVED, {"id": identity, "cursor": state["cursor"]})
 
-    def _begin_anew(self, connection: RawConnection, state: Message) -> Iterator[Message]:
+    def _begin_anew(self, state: Message) -> Steps:
         """All live jobs, the changes that come while the list is read among them, and what became of the others."""
         cursor = state["cursor"]
         if self.cursor is not None:
             yield {"method": RESET, "params": {"cursor": cursor}}
         before, self._live = self._live, {}
-        for job in self._pages(connection, state):
-            yield self._told(UPDATED, {"job": job, "cursor": cursor})
-        for identity in [each for each in before if each not in self._live]:
-            yield self._told(*_what_became_of(connection, identity, cursor, self._link.deadline()))
-
-    def _pages(self, connection: RawConnection, state: Message) -> Iterator[Message]:
-        yield from state["jobs"]
         following = state["next"]
-        asked = self._jobs.get("status")
-        wanted = [
-            each for each in _LIVE if asked is None or each == asked or (isinstance(asked, list) and each in asked)
-        ]
-        while following is not None:
-            params = {**self._jobs, "status": wanted, "order": "asc", "before": following, "limit": 1000}
-            page = connection.request("job/list", params, self._link.deadline())
-            yield from page["jobs"]
+        page = state
+        while True:
+            for job in page["jobs"]:
+                yield self._told(UPDATED, {"job": job, "cursor": cursor})
+            if following is None:
+                break
+            params = {**self._jobs, "status": self._wanted(), "order": "asc", "before": following, "limit": 1000}
+            page = yield Ask("job/list", params)
             following = page["next"]
+        for identity in [each for each in before if each not in self._live]:
+            yield from self._what_became_of(identity, cursor)
+
+    def _wanted(self) -> list[str]:
+        asked = self._jobs.get("status")
+        return [each for each in _LIVE if asked is None or each == asked or (isinstance(asked, list) and each in asked)]
+
+    def _what_became_of(self, identity: str, cursor: str) -> Steps:
+        try:
+            answer = yield Ask("job/get", {"id": identity})
+        except errors.JobNotFound:
+            yield self._told(REMOVED, {"id": identity, "cursor": cursor})
+        else:
+            yield self._told(UPDATED, {"job": answer["job"], "cursor": cursor})
 
     def _told(self, method: str, params: Message) -> Message:
         message = {"method": method, "params": params}
@@ -130,11 +173,3 @@ class Watch:
                 self._live.pop(job["id"], None)
             else:
                 self._live[job["id"]] = job["rev"]
-
-
-def _what_became_of(connection: RawConnection, identity: str, cursor: str, deadline: float) -> tuple[str, Message]:
-    try:
-        job = connection.request("job/get", {"id": identity}, deadline)["job"]
-    except errors.JobNotFound:
-        return REMOVED, {"id": identity, "cursor": cursor}
-    return UPDATED, {"job": job, "cursor": cursor}

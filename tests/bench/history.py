@@ -31,7 +31,7 @@ def main() -> None:
             print(f"  {name:20} {'  '.join(f'{value:8.3f}' for value in values)}")
             report(f"{name}, last / first", values[-1] / values[0], "<= 1.2")
         report("longest silence while 10 000 are removed, ms", clean(Path(folder) / "clean"), "<= 50")
-        report("memory of a job that waits, KiB", waiting(Path(folder) / "waiting"), "<= 1.1 and its record's page")
+        report("memory of a job that waits, KiB", waiting(Path(folder) / "waiting"), "<= 1.1")
 
 
 def prepared(root: Path, amount: int) -> Home:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Literal
 
 from msgspec import Struct
@@ -306,6 +307,7 @@ def is_terminal(job: Job) -> bool:
     return job.status in TERMINAL
 
 
+@lru_cache(maxsize=1)  # jobs that come together have one text between them
 def timestamp(wall_ms: int) -> str:
     """RFC 3339 UTC with milliseconds and Z, so that the order of texts is the order of times.
 

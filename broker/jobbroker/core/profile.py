@@ -18,6 +18,7 @@ else:
 MIB = 1024 * 1024
 Seconds = Annotated[float, Meta(ge=0, le=10**9)]
 Count = Annotated[int, Meta(ge=0, le=2**53)]
+Method = Annotated[str, Meta(min_length=1)]
 Values = dict[str, Json]
 
 
@@ -73,7 +74,7 @@ class Process(Table, frozen=True):
 class Handshake(Table, frozen=True):
     """`[handshake]`: said once by the broker; whoever else says it gets what was answered then."""
 
-    request: str
+    request: Method
     params: Json = field(default_factory=dict[str, Json])
     notify: str | None = None
 
@@ -88,7 +89,7 @@ class Probe(Table, frozen=True):
         while_busy: whether it can answer while it works; one that cannot is only asked while it has nothing to do.
     """
 
-    method: str = "broker/ping"
+    method: Method = "broker/ping"
     params: Json = field(default_factory=dict[str, Json])
     idle: Annotated[float, Meta(gt=0, le=10**9)] = 30
     wait: Annotated[float, Meta(gt=0, le=10**9)] = 10
@@ -100,8 +101,8 @@ class Probe(Table, frozen=True):
 class RefCount(Table, frozen=True):
     """A pair of methods of which the first and the last call go up; what `param` names tells one pair from another."""
 
-    subscribe: str
-    unsubscribe: str
+    subscribe: Method
+    unsubscribe: Method
     param: str
 
 
@@ -229,7 +230,7 @@ class End(Table, frozen=True):
         error: where it says what went wrong.
     """
 
-    method: str
+    method: Method
     match: Values = {}
     status: str | None = None
     error: str | None = None
@@ -238,7 +239,7 @@ class End(Table, frozen=True):
 class Take(Table, frozen=True):
     """The result of a turn from notifications: the last one's value at a place, or all of them in a row."""
 
-    method: str
+    method: Method
     path: str
     match: Values = {}
     take: Literal["last", "concat"] = "last"
@@ -276,7 +277,7 @@ class JobRule(Table, frozen=True):
         attach_grace: how long what it asks waits for a client, if there is none.
     """
 
-    start: str
+    start: Method
     vars: dict[str, str] = {}
     end: Literal["response"] | End = "response"
     status_map: dict[str, Literal["completed", "failed", "cancelled"]] = {}

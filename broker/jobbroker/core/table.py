@@ -32,15 +32,15 @@ class _Numbers:
 
     def __init__(self) -> None:
         self._heap: list[int] = []
-        self._valid: set[int] = set()
+        self._valid: dict[int, None] = {}  # a set of these takes three times the room
 
     def push(self, number: int) -> None:
         if number not in self._valid:
-            self._valid.add(number)
+            self._valid[number] = None
             heapq.heappush(self._heap, number)
 
     def discard(self, number: int) -> None:
-        self._valid.discard(number)
+        self._valid.pop(number, None)
         if len(self._heap) > 2 * len(self._valid) + _SLACK:
             self._heap = sorted(self._valid)
 
@@ -48,6 +48,35 @@ class _Numbers:
         while self._heap and self._heap[0] not in self._valid:
             heapq.heappop(self._heap)
         return self._heap[0] if self._heap else None
+
+
+class _Names:
+    """The numbers of each name, in the order in which they came. Most have one: a dict for it would take 200 bytes."""
+
+    __slots__ = ("_numbers",)
+
+    def __init__(self) -> None:
+        self._numbers: dict[str, int | dict[int, None]] = {}
+
+    def add(self, name: str, number: int) -> None:
+        known = self._numbers.get(name)
+        if known is None:
+            self._numbers[name] = number
+        elif isinstance(known, dict):
+            known[number] = None
+        else:
+            self._numbers[name] = {known: None, number: None}
+
+    def discard(self, name: str, number: int) -> None:
+        known = self._numbers.get(name)
+        if isinstance(known, dict):
+            known.pop(number, None)
+        if known in (number, {}):
+            del self._numbers[name]
+
+    def of(self, name: str) -> Iterable[int]:
+        known = self._numbers.get(name, ())
+        return (known,) if isinstance(known, int) else known
 
 
 class Table:
@@ -80,7 +109,8 @@ class Table:
         self._by_id: dict[str, Snapshot] = {}
         self._by_number: dict[int, Snapshot] = {}
         self._by_key: dict[str, Snapshot] = {}
-        self._by_name: dict[tuple[str, bool], dict[int, Snapshot]] = {}  # bool: live
+        self._live_names = _Names()
+        self._ended_names = _Names()
         self._status: dict[str, Status] = {}  # as last told: snapshots change in place
         self._order: list[int] = []  # ascending, with stale numbers in between
         self._ended = _Numbers()
@@ -113,7 +143,7 @@ class Table:
         if snapshot.key is not None:
             self._by_key[snapshot.key] = snapshot
         if job.name is not None:
-            self._by_name.setdefault((job.name, is_live(job)), {})[job.number] = snapshot
+            (self._live_names if is_live(job) else self._ended_names).add(job.name, job.number)
         if job.status == "queued":
             self._queue.push(job.number)
         elif not is_live(job):
@@ -131,8 +161,8 @@ class Table:
         self._queue.discard(job.number)
         if not is_live(job):
             if job.name is not None:
-                self._unname(job.name, job.number)
-                self._by_name.setdefault((job.name, False), {})[job.number] = snapshot
+                self._live_names.discard(job.name, job.number)
+                self._ended_names.add(job.name, job.number)
             self._end(job.number)
 
     def remove(self, snapshot: Snapshot) -> None:
@@ -158,17 +188,12 @@ class Table:
         if snapshot.key is not None:
             self._by_key.pop(snapshot.key, None)
         if job.name is not None:
-            self._unname(job.name, job.number)
+            self._live_names.discard(job.name, job.number)
+            self._ended_names.discard(job.name, job.number)
         self._ended.discard(job.number)
         self._queue.discard(job.number)
         if len(self._order) > 2 * len(self._by_number) + _SLACK:
             self._order = [number for number in self._order if number in self._by_number]
-
-    def _unname(self, name: str, number: int) -> None:
-        for live in (True, False):
-            numbers = self._by_name.get((name, live))
-            if numbers is not None and numbers.pop(number, None) is not None and not numbers:
-                del self._by_name[name, live]
 
     # --- slots ------------------------------------------------------------------------------------------------------
 
@@ -236,10 +261,9 @@ class Table:
 
     def by_name(self, name: str, limit: int) -> list[Snapshot]:
         """The live jobs of that name, then the newest ended ones, as far as they are here."""
-        found = list(islice(self._by_name.get((name, True), {}).values(), limit))
-        ended = self._by_name.get((name, False), {})
-        found += [ended[number] for number in heapq.nlargest(limit - len(found), ended)]
-        return found
+        found = list(islice(self._live_names.of(name), limit))
+        found += heapq.nlargest(limit - len(found), self._ended_names.of(name))
+        return [self._by_number[number] for number in found]
 
     def by_prefix(self, prefix: str, limit: int) -> list[Snapshot]:
         """Jobs here whose id begins so. Looks at all of them: only people shorten ids."""

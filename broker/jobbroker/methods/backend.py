@@ -12,7 +12,7 @@ from jobbroker.backend import Backend
 from jobbroker.broker import Broker
 from jobbroker.core.job import is_terminal
 from jobbroker.methods.call import Call, Method, Pending
-from jobbroker.profile_files import Found, ProfileError, Where
+from jobbroker.profile_files import Found, ProfileError
 from jobclient import paths
 from jobclient.protocol import errors, wire
 from jobclient.protocol.jsonrpc import Json
@@ -100,11 +100,10 @@ def profiles(call: Call, params: wire.BackendProfilesParams) -> wire.BackendProf
 def _describe_file(found: Found, used: str | None, wanted: str | None) -> wire.BackendProfile:
     made = wire.BackendProfile(name=found.name, path=str(found.path), in_use=found.name == used)
     try:
-        text = found.path.read_text(encoding="utf-8", errors="replace")
-        profile_files.check(profile_files.read(found.path), Where(str(found.path), text))
+        text = profile_files.check_file(found.path)
         if wanted is not None:
             made.text = text
-    except (ProfileError, OSError) as exc:
+    except ProfileError as exc:
         made.error = str(exc)
     return made
 

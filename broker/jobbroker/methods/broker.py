@@ -89,7 +89,8 @@ def shutdown(call: Call, params: wire.ShutdownParams) -> wire.Done:
 def initialize(call: Call, params: wire.InitializeParams) -> wire.Initialized:
     """Nobody needs to call this first; who does learns what there is."""
     if params.client_info is not None and params.client_info.name:
-        call.caller.name = params.client_info.name
+        origin = call.caller.origin
+        call.caller.origin = wire.Origin(pid=origin.pid, client=params.client_info.name)
     return wire.Initialized(
         server_info=wire.ClientInfo(name="jobbroker", version=__version__),
         methods=sorted(call.caller.methods),

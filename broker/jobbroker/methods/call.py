@@ -9,7 +9,6 @@ import msgspec
 
 from jobbroker.broker import Broker
 from jobbroker.events import Subscriber
-from jobbroker.listener import Peer
 from jobclient.protocol import wire
 
 
@@ -35,8 +34,7 @@ class Caller(Subscriber, Protocol):
     """The connection a call came by."""
 
     broker: Broker
-    peer: Peer
-    name: str
+    origin: wire.Origin
     methods: tuple[str, ...]
 
     def hold(self, job: str) -> None:

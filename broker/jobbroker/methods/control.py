@@ -145,7 +145,7 @@ def last_stopped(call: Call, _: wire.Nothing) -> wire.OneJob:
 def list_processes(call: Call, params: wire.JobParams) -> wire.Processes | Pending:
     """The processes of a job: none before it runs, and none after."""
     snapshot = call.broker.find(params.id)
-    attendance = call.broker.supervision.get(snapshot.job.id)
+    attendance = call.broker.supervision.live.get(snapshot.job.id)
     root = None if attendance is None else attendance.root
     if root is None:
         return wire.Processes(pgids=[], processes=[])
@@ -158,7 +158,7 @@ async def _list_processes(root: pausing.Root, leader: int | None) -> wire.Proces
 
 
 def _running(call: Call, snapshot: Snapshot, advice: str) -> Attendance:
-    attendance = call.broker.supervision.get(snapshot.job.id)
+    attendance = call.broker.supervision.live.get(snapshot.job.id)
     if snapshot.job.kind == "turn":
         raise _wrong_state(snapshot.job, "a turn has no process of its own; it can be cancelled")
     if attendance is None or snapshot.job.status not in ("running", "stopped"):

@@ -17,7 +17,7 @@ def give(call: Call, params: wire.InputParams) -> Outcome:
     broker = call.broker
     job = broker.find(params.id).job
     data = _data(params)
-    attendance = broker.supervision.get(job.id)
+    attendance = broker.supervision.live.get(job.id)
     claim = attendance.claim if attendance is not None else None
     if job.stdin != "pipe":
         raise _refused(job, 'does not read from a pipe; start it with `stdin: "pipe"`')

@@ -22,8 +22,7 @@ DAY_MS = 24 * 60 * 60 * 1000
 
 def start(call: Call, params: wire.StartParams) -> Pending:
     """Admit the job now, answer when it has begun, failed to begin, or waits for a slot."""
-    origin = wire.Origin(pid=call.caller.peer.pid, client=call.caller.name)
-    found, created = call.broker.admit(params, origin, call.caller)
+    found, created = call.broker.admit(params, call.caller.origin, call.caller)
     if isinstance(found, Admission):
         call.hold(found.snapshot.job.id)
     return Pending(_started(call, found, created=created))
@@ -35,8 +34,9 @@ async def _started(call: Call, found: Admission | Snapshot, *, created: bool) ->
     await found.settled.wait()
     if found.failure is not None:
         raise found.failure
-    if found.attendance.watched:
-        await found.attendance.begun.wait()
+    attendance = call.broker.supervision.live.watched(found.snapshot.job.id)
+    if attendance is not None:
+        await attendance.begun.wait()
     return wire.Started(job=call.broker.view(found.snapshot), created=created)
 
 

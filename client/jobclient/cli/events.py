@@ -31,8 +31,8 @@ def run(given: Given, link: Link, console: Console) -> int:
         wanted["status"] = filters.statuses(given)
     since = given.text("since")
     while True:
-        watched = watch.Watch(link, wanted, since=since, output=given.has("output"))
-        for message in watched.messages():
+        watched = watch.Watch(wanted, since=since, output=given.has("output"))
+        for message in watched.messages(link):
             if message["method"] == watch.CURRENT:
                 continue
             if given.has("json"):

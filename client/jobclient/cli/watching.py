@@ -29,15 +29,15 @@ def run(given: Given, link: Link, console: Console) -> int:
     wanted = filters.wanted_jobs(given)
     if given.has("status"):
         wanted["status"] = filters.statuses(given)
-    watched = watch.Watch(link, wanted)
+    watched = watch.Watch(wanted)
     if given.has("json") or given.has("quiet") or console.columns is None:
-        return _as_lines(watched, given, console)
+        return _as_lines(watched, given, link, console)
     return _as_table(watched, given, link, console)
 
 
-def _as_lines(watched: watch.Watch, given: Given, console: Console) -> int:
+def _as_lines(watched: watch.Watch, given: Given, link: Link, console: Console) -> int:
     """A line of JSON, or an id, for each change; for a program that reads."""
-    for message in watched.messages():
+    for message in watched.messages(link):
         if given.has("quiet") and message["method"] == watch.UPDATED:
             console.print(message["params"]["job"]["id"])
         elif not given.has("quiet") and message["method"] != watch.CURRENT:
@@ -48,7 +48,7 @@ def _as_lines(watched: watch.Watch, given: Given, console: Console) -> int:
 def _as_table(watched: watch.Watch, given: Given, link: Link, console: Console) -> int:
     """The table, drawn again a few times a second at most."""
     jobs: dict[str, Job] = {}
-    messages = watched.messages()
+    messages = watched.messages(link)
     drawn, changed, current = 0.0, False, False
     while True:
         if current:

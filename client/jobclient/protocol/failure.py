@@ -19,6 +19,10 @@ class ConnectionLost(JobBrokerError):
     """The connection broke before the answer came; whether the request was carried out is not known."""
 
 
+class NotSent(ConnectionLost):
+    """The connection had ended before the request was on its way, so that it was surely not carried out."""
+
+
 class RemoteError(JobBrokerError):
     """An error a broker answered. Subclasses name the cases a caller may want to tell apart.
 

@@ -21,7 +21,8 @@ class Downward:
     def __init__(self, desk: Desk, upward: Upward) -> None:
         self._desk = desk
         self._upward = upward
-        self._garbage = 0
+        self._garbage = 0  # in a row
+        self._lost = 0  # in all
 
     def message(self, text: bytes, now: float) -> Call | None:
         """Take a message; if it is the answer to a request of our own, that request."""
@@ -41,12 +42,17 @@ class Downward:
 
     def oversized(self) -> None:
         """A message was too long, and was left out."""
-        self._desk.effects.append(Remark("a message of the backend was too long and is lost"))
+        self._remark("a message of the backend was too long and is lost")
+
+    def _remark(self, what: str) -> None:
+        """Say it the first time, the tenth, the hundredth: said always it would flood the log, and hide the rest."""
+        self._lost += 1
+        if self._lost == 10 ** (len(str(self._lost)) - 1):
+            self._desk.effects.append(Remark(f"{what} ({self._lost} so far)"))
 
     def _note_garbage(self, text: bytes) -> None:
         self._garbage += 1
-        if self._garbage == 1:
-            self._desk.effects.append(Remark(f"not a message of the backend: {text[:100]!r}"))
+        self._remark(f"not a message of the backend: {text[:100]!r}")
         if self._garbage == MAX_GARBAGE:
             self._desk.effects.append(EndBackend(f"it wrote {MAX_GARBAGE} lines in a row that are no messages"))
 

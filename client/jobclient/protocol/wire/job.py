@@ -36,14 +36,14 @@ class Base64(Struct, frozen=True, rename="camel"):
 Text = str | Base64
 
 
-class Origin(Struct, frozen=True, rename="camel"):
+class Origin(Struct, frozen=True, rename="camel", gc=False):
     """Who asked for a job: the process at the other end of the socket, as the kernel names it."""
 
     pid: int
     client: str
 
 
-class Stream(Struct, frozen=True, rename="camel"):
+class Stream(Struct, frozen=True, rename="camel", gc=False):
     """One output stream: bytes the job wrote, how many of them were not kept, whether it can still grow."""
 
     size: int = 0
