@@ -21,8 +21,8 @@ BROKER = (
         "feeds", "following", "givenup", "history", "holding", "inflow", "jobdir", "leftover", "lines", "listener",
         "lock", "log", "notify", "orphan", "outbox", "output", "pattern", "pausing", "plainfile", "processes",
         "profile_choice", "profile_files", "profile_lines", "requests", "rows", "schema", "searching", "settings",
-        "stdin", "stdio", "store", "systemd", "takeover", "totals", "unfinished", "values", "volatile", "waiting",
-        "wiretext",
+        "stdin", "stdio", "store", "systemd", "takeover", "totals", "tracing", "unfinished", "values", "volatile",
+        "waiting", "wiretext",
     ),
     # 3: the jobs
     (
