@@ -40,10 +40,10 @@ class Ear:
 def test_all_or_one() -> None:
     tracing = Tracing()
     all_ears, one_ear, first, second = (Ear(tracing) for _ in range(4))
-    assert not tracing.active
+    before = tracing.active
     tracing.listen(all_ears, None)
     tracing.listen(one_ear, second.number)
-    assert tracing.active
+    assert (before, tracing.active) == (False, True)
     for number, direction in ((first.number, "in"), (second.number, "out"), (one_ear.number, "in")):
         tracing.note(number, "in" if direction == "in" else "out", b"{}")
     assert [each["connection"] for each in all_ears.heard] == [first.number, second.number]

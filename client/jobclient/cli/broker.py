@@ -49,6 +49,9 @@ def _describe(answer: Message) -> list[str]:
         f"  up      {duration(answer['uptimeMs'])}, {answer['connections']} connections",
         f"  jobs    {counts}",
     ]
+    backend = answer["backend"]
+    if backend is not None:
+        lines.append(f"  backend {escape(backend['profile'])}: {backend['state']}  -> jobctl backend show")
     lines += [f"  {name:6}  {escape(place)}" for name, place in answer["paths"].items()]
     lines += [f"  BROKEN  {escape(what)}" for what in answer["degraded"]]
     return lines + [f"  warning {escape(what)}" for what in answer["warnings"]]
