@@ -17,17 +17,16 @@ BROKER = (
     # 2: the daemon's tools, one thing of the system or of the protocol each
     (
         "activation", "agents", "answers", "backend_process", "census", "channels", "commandline", "descriptors",
-        "events", "explain",
-        "feeds", "following", "givenup", "history", "holding", "inflow", "jobdir", "leftover", "lines", "listener",
-        "lock", "log", "notify", "orphan", "outbox", "output", "pattern", "pausing", "plainfile", "processes",
-        "profile_choice", "profile_files", "profile_lines", "requests", "rows", "schema", "searching", "settings",
-        "stdin", "stdio", "store", "systemd", "takeover", "totals", "unfinished", "values", "volatile", "waiting",
-        "wiretext",
+        "events", "explain", "feeds", "following", "givenup", "history", "holding", "inflow", "jobdir", "leadership",
+        "leftover", "lines", "listener", "lock", "log", "notify", "orphan", "outbox", "output", "pattern", "pausing",
+        "plainfile", "processes", "profile_choice", "profile_files", "profile_lines", "requests", "rows", "scheduled",
+        "schedulefacts", "schema", "searching", "settings", "stdin", "stdio", "store", "systemd", "takeover", "ticklog",
+        "tickreading", "timer", "totals", "unfinished", "values", "volatile", "waiting", "wiretext",
     ),
     # 3: the jobs
     (
-        "admission", "attendance", "backend", "broker", "budget", "ending", "live", "recovery", "removal", "signalling",
-        "supervision", "ties", "turns",
+        "admission", "attendance", "backend", "broker", "budget", "ending", "live", "recovery", "removal", "runners",
+        "scheduleview", "signalling", "supervision", "ticking", "ties", "timed", "turns",
     ),
     # 4: one module per namespace of the protocol
     ("methods", "methods.*"),
@@ -44,7 +43,7 @@ CLIENT = (
     # 1: places and texts
     ("paths", "rawjson", "units"),
     # 2: a socket, a process, what surrounds us
-    ("asyncraw", "holder", "raw", "spawn", "surroundings"),
+    ("asyncraw", "holder", "raw", "spawn", "surroundings", "systemctl"),
     # 3: find a broker or start one
     ("launch",),
     # 4: a connection that comes back

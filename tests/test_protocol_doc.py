@@ -10,8 +10,8 @@ import pytest
 from msgspec import Struct
 
 from jobbroker import commandline, connection, pattern, requests
-from jobbroker.core import blocks
-from jobbroker.methods import METHODS, output, pages
+from jobbroker.core import blocks, entry, schedule
+from jobbroker.methods import METHODS, output, pages, timed
 from jobclient.protocol import framing, jsonrpc, wire
 from jobclient.protocol.errors import BY_CODE, from_wire, to_wire
 from jobclient.protocol.jsonrpc import Json
@@ -37,6 +37,15 @@ RESULTS: dict[str, type[Struct] | None] = {
     "job/input": wire.Done,
     "job/remove": wire.Removed,
     "job/cleanup": wire.Removed,
+    "timed/add": wire.OneSchedule,
+    "timed/list": wire.Schedules,
+    "timed/show": wire.OneSchedule,
+    "timed/remove": wire.TimedRemoved,
+    "timed/tick": wire.Tick,
+    "timed/pause": wire.Paused,
+    "timed/resume": wire.Paused,
+    "timed/log": wire.LogEntries,
+    "timed/stage": wire.Done,
     "events/subscribe": wire.Subscribed,
     "events/unsubscribe": wire.Done,
     "backend/status": wire.BackendStatus,
@@ -50,6 +59,7 @@ NOTIFICATIONS: dict[str, type[Struct] | None] = {
     "notifications/job/updated": wire.JobUpdated,
     "notifications/job/removed": wire.JobRemoved,
     "notifications/job/output": wire.JobOutput,
+    "notifications/timed/tick": wire.Tick,
     "notifications/broker/shuttingDown": wire.BrokerShuttingDown,
     "initialized": None,
     "exit": None,
@@ -65,6 +75,10 @@ TYPES: dict[str, type[Struct]] = {
     "stdinSource": wire.StdinSource,
     "untilOutput": wire.UntilOutput,
     "outputMatch": wire.OutputMatch,
+    "parentTick": wire.ParentTick,
+    "schedule": wire.Schedule,
+    "tick": wire.Tick,
+    "runner": wire.Runner,
     "process": wire.Process,
     "jobResult": wire.JobResult,
     "backend": wire.Backend,
@@ -74,7 +88,7 @@ TYPES: dict[str, type[Struct]] = {
     "places": wire.Places,
     "clientInfo": wire.ClientInfo,
 }
-VALUES = {"status": wire.Status, "reason": wire.Reason}
+VALUES = {"status": wire.Status, "reason": wire.Reason, "decision": wire.Decision}
 LIMITS = [
     framing.MAX_MESSAGE,
     jsonrpc.MAX_BATCH,
@@ -87,6 +101,9 @@ LIMITS = [
     requests.MAX_LABELS,
     pattern.MAX_PATTERN,
     blocks.MAX_LINE,
+    schedule.MAX_RUNNERS,
+    timed.MAX_LINES,
+    entry.MAX_DETAILS,
 ]
 SECTIONS = dict(sections(DOCUMENT))
 

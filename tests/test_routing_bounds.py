@@ -176,6 +176,8 @@ def test_rule_03_a_question_asked_again_under_its_id_is_another() -> None:
     assert desk.sent() == []
     desk.reply(1, id=second["id"], result="in time")
     assert [message["result"] for message in desk.sent()] == ["in time"]
+    desk.leave(1)
+    assert desk.router._desk.asking._by_client == {}
 
 
 def test_rule_03_a_question_the_backend_calls_settled_wants_no_answer() -> None:

@@ -273,12 +273,12 @@ class Router:
         if start is not None and start <= now:
             self._started = None
             desk.effects.append(EndBackend("did not answer in time after its start"))
-        self._probe(now)
         for call in desk.calls.overdue(now):
             self._give_up(call, now)
         self._down.give_up_asking(now)
         for turn in desk.turns:
             self._look_at(turn, now)
+        self._probe(now)
         return self._done()
 
     def _probe(self, now: float) -> None:
@@ -313,5 +313,5 @@ class Router:
         reason = limit_passed(turn, now)
         if reason is not None:
             self._cancel(turn, reason, turn.grace, now)
-        elif turn.give_up is not None and turn.give_up <= now:
+        if turn.give_up is not None and turn.give_up <= now:
             self._desk.turns.over(turn)
