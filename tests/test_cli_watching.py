@@ -43,7 +43,9 @@ def test_wait_for_those_that_a_filter_means(cli: Cli) -> None:
     assert sorted(job["id"] for job in json.loads(done.stdout)["jobs"]) == sorted(mine)
     assert done.returncode in (1, 2), "the exit code of one that failed"
     assert cli("wait", "--here", "--status", "running", "--timeout", "0.1").returncode == 124
-    assert cli("wait", "--name", "nobody").returncode == 0
+    gone = cli("wait", "--name", "nobody")
+    assert (gone.returncode, "has not ended" in gone.stderr) == (125, True), "they may have failed before we looked"
+    assert cli("wait", "--status", "failed").returncode == 125, "what has ended is not waited for"
     assert cli("wait", "--status", "nonsense").returncode == 125
     assert cli("wait", "-l", "of=me", other).returncode == 125, "a filter and a name exclude each other"
     cli.ok("cancel", "--now", other)
