@@ -19,8 +19,6 @@ _LOOK_AT = 50
 _HEADER = ("ID", "NAME", "STATE", "AGE", "ENDED", "COMMAND")
 _WANTS = {"ENDED": 70, "AGE": 56}
 """Columns that are left out of a terminal narrower than this, so that something of the command can be seen."""
-_LONG_NAME = 12
-"""A name is cut to this where columns are left out."""
 
 
 def run(given: Given, link: Link, console: Console) -> int:
@@ -59,9 +57,9 @@ def show(jobs: list[Job], console: Console) -> None:
     columns = console.columns
     shown = [at for at, name in enumerate(_HEADER) if columns is None or columns >= _WANTS.get(name, 0)]
     rows = [[Cell(name, "bold") for name in _HEADER], *(_row(job, console) for job in jobs)]
-    if len(shown) < len(_HEADER):
+    if columns is not None and len(shown) < len(_HEADER):  # then names get a fifth of it
         for row in rows:
-            row[1].text = cut(row[1].text, _LONG_NAME, console.ellipsis)
+            row[1].text = cut(row[1].text, columns // 5, console.ellipsis)
     console.table([[row[at] for at in shown] for row in rows])
 
 
