@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -15,32 +14,9 @@ from jobclient import versions
 from jobclient.protocol import PROTOCOL_VERSION
 from jobclient.version import __version__
 from jobctl import Cli, Done
-from source import ROOT
+from later import LATER, newer
 
 NO_BROKER = 5
-LATER = "99.1.0"
-MORE = "INSERT INTO later SELECT number FROM job"
-
-
-def newer(folder: Path, *, protocol: int = PROTOCOL_VERSION, store: bool = False) -> str:
-    """A package of a later version: for what is written to PYTHONPATH, the only one there is."""
-    for package in (ROOT / "broker/jobbroker", ROOT / "client/jobclient"):
-        shutil.copytree(package, folder / package.name, ignore=shutil.ignore_patterns("__pycache__"))
-    replace(folder / "jobclient/version.py", f'"{__version__}"', f'"{LATER}"')
-    replace(folder / "jobclient/protocol/__init__.py", r"VERSION = \d+", f"VERSION = {protocol}")
-    if store:
-        replace(
-            folder / "jobbroker/schema.py",
-            r"\n\)\n\"\"\"The statements",
-            f'\n    ("CREATE TABLE later AS SELECT number FROM job", {MORE!r}),\n)\n"""The statements',
-        )
-    return str(folder)
-
-
-def replace(path: Path, pattern: str, text: str) -> None:
-    changed, count = re.subn(pattern, lambda _: text, path.read_text())
-    assert count == 1
-    path.write_text(changed)
 
 
 class Both:

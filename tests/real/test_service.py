@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections.abc import Callable, Generator
@@ -11,6 +12,8 @@ import pytest
 
 from backends import FAKE
 from harness import PATIENCE, Message, eventually
+from jobclient.version import __version__
+from later import LATER, newer
 from usermanager import BIN, UserManager
 
 pytestmark = pytest.mark.slow
@@ -362,3 +365,68 @@ def without_crowd(manager: UserManager, jobs: Jobs) -> None:
             if job["id"] not in jobs.fates:
                 wire.call("job/remove", id=job["id"])
     jobs.check()
+
+
+# --- the doctor -----------------------------------------------------------------------------------------------------
+
+
+def levels(manager: UserManager, *flags: str) -> dict[str, str]:
+    done = manager.run("jobctl", "doctor", "--json", *flags)
+    return {check["name"]: check["level"] for check in json.loads(done.stdout)["checks"]}
+
+
+def test_the_doctor_finds_a_service_well(service: UserManager) -> None:
+    found = levels(service)
+    assert {found[name] for name in ("lock", "socket", "version", "store", "systemd", "service", "cgroup")} == {"ok"}
+    assert found["linger"] == "warn"
+    service.systemctl("stop", "jobbroker.service")
+    assert levels(service)["lock"] == "ok"
+    assert service.brokers() == [], "to look starts none"
+
+
+def test_the_doctor_brings_a_failed_socket_unit_back(service: UserManager) -> None:
+    service.systemctl("stop", "jobbroker.socket", "jobbroker.service")
+    assert levels(service)["systemd"] == "fail"
+    assert levels(service, "--fix")["systemd"] == "ok"
+    service.jobctl("list")
+    only(service, service.main_pid())
+
+
+def test_the_doctor_lets_one_on_demand_hand_over(service: UserManager) -> None:
+    service.systemctl("stop", "jobbroker.socket", "jobbroker.service")
+    on_demand = service.begin("jobbrokerd")
+    eventually(lambda: service.run("jobctl", "broker", "status").returncode == 0, "one is up")
+    jobs = Jobs(service)
+    assert levels(service)["service"] == "warn"
+    service.run("jobctl", "doctor", "--fix")
+    on_demand.communicate(timeout=PATIENCE)
+    only(service, service.main_pid())
+    assert levels(service)["service"] == "ok"
+    jobs.check()
+
+
+def test_the_doctor_sees_unit_files_of_another_version(service: UserManager) -> None:
+    place = service.home / ".config/systemd/user/jobbroker.service"
+    place.write_text(place.read_text().replace("RestartSec=200ms", "RestartSec=1s"))
+    assert levels(service)["systemd"] == "warn"
+    jobs = Jobs(service)
+    assert "are written" in service.run("jobctl", "broker", "install").stderr
+    assert levels(service)["systemd"] == "ok"
+    assert service.shown("jobbroker.service", "RestartUSec") == "200ms"
+    jobs.check()
+
+
+# --- another version ------------------------------------------------------------------------------------------------
+
+
+def test_restarted_as_a_newer_version_under_jobs_that_run(service: UserManager, tmp_path: Path) -> None:
+    jobs = Jobs(service)
+    drop_in(service, f'[Service]\nEnvironment="PYTHONPATH={newer(tmp_path / "later", store=True)}"\n')
+    assert f"broker {__version__}" in service.jobctl("broker", "status")
+    jobs.let_go()
+    service.jobctl("broker", "restart")
+    assert f"broker {LATER}" in service.jobctl("broker", "status")
+    only(service, service.main_pid())
+    jobs.check()
+    service.jobctl("broker", "restart")
+    assert f"broker {LATER}" in service.jobctl("broker", "status"), "systemd starts its own, whoever asks"

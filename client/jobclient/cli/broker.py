@@ -14,6 +14,7 @@ from jobclient.cli.render import escape
 from jobclient.link import Link
 from jobclient.protocol import errors
 from jobclient.raw import RawConnection
+from jobclient.version import __version__
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ def _check_way_back(link: Link) -> None:
     if found is None or not versions.is_newer(found.version) or systemctl.installed(link.instance):
         return
     raise errors.BrokerUnavailable(
-        f"the broker (pid {found.pid}) is version {found.version}, this jobctl would start {versions.__version__}"
+        f"the broker (pid {found.pid}) is version {found.version}, this jobctl would start {__version__}"
         " in its place  -> update this jobctl; to go back nevertheless: jobctl broker stop, jobctl broker start"
     )
 
