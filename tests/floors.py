@@ -17,17 +17,17 @@ BROKER = (
     # 2: the daemon's tools, one thing of the system or of the protocol each
     (
         "activation", "agents", "answers", "backend_process", "census", "channels", "commandline", "descriptors",
-        "events", "explain",
-        "feeds", "following", "givenup", "history", "holding", "inflow", "jobdir", "leftover", "lines", "listener",
-        "lock", "log", "notify", "orphan", "outbox", "output", "pattern", "pausing", "plainfile", "processes",
-        "profile_choice", "profile_files", "profile_lines", "requests", "rows", "schema", "searching", "settings",
-        "stdin", "stdio", "store", "systemd", "takeover", "totals", "unfinished", "values", "volatile", "waiting",
+        "events", "explain", "feeds", "following", "givenup", "history", "holding", "inflow", "jobdir", "leadership",
+        "leftover", "lines", "listener", "lock", "log", "notify", "orphan", "outbox", "output", "pattern", "pausing",
+        "plainfile", "processes", "profile_choice", "profile_files", "profile_lines", "requests", "rows", "scheduled",
+        "schedulefacts", "schema", "searching", "settings", "stdin", "stdio", "store", "systemd", "takeover", "ticklog",
+        "tickreading", "timer", "totals", "tracing", "unfinished", "values", "volatile", "waiting",
         "wiretext",
     ),
     # 3: the jobs
     (
-        "admission", "attendance", "backend", "broker", "budget", "ending", "live", "recovery", "removal", "signalling",
-        "supervision", "ties", "turns",
+        "admission", "attendance", "backend", "broker", "budget", "ending", "live", "recovery", "removal", "runners",
+        "scheduleview", "signalling", "supervision", "ticking", "ties", "timed", "turns",
     ),
     # 4: one module per namespace of the protocol
     ("methods", "methods.*"),

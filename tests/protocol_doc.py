@@ -30,6 +30,7 @@ WORDS: dict[object, str] = {
     types.NoneType: "null",
     UnsetType: "absent",
     wire.Status: "[status](#status)",
+    wire.Decision: "[decision](#decision)",
     wire.Reason: "[reason](#reason)",
 }
 TEXT: frozenset[object] = frozenset(typing.get_args(wire.Text))

@@ -10,8 +10,8 @@ import pytest
 from msgspec import Struct
 
 from jobbroker import commandline, connection, pattern, requests
-from jobbroker.core import blocks
-from jobbroker.methods import METHODS, output, pages
+from jobbroker.core import blocks, entry, schedule
+from jobbroker.methods import METHODS, output, pages, timed
 from jobclient.protocol import framing, jsonrpc, wire
 from jobclient.protocol.errors import BY_CODE, from_wire, to_wire
 from jobclient.protocol.jsonrpc import Json
@@ -22,6 +22,7 @@ RESULTS: dict[str, type[Struct] | None] = {
     "broker/ping": wire.Ping,
     "broker/status": wire.BrokerStatus,
     "broker/shutdown": wire.Done,
+    "broker/trace": wire.Tracing,
     "job/start": wire.Started,
     "job/get": wire.OneJob,
     "job/list": wire.JobList,
@@ -37,6 +38,15 @@ RESULTS: dict[str, type[Struct] | None] = {
     "job/input": wire.Done,
     "job/remove": wire.Removed,
     "job/cleanup": wire.Removed,
+    "timed/add": wire.OneSchedule,
+    "timed/list": wire.Schedules,
+    "timed/show": wire.OneSchedule,
+    "timed/remove": wire.TimedRemoved,
+    "timed/tick": wire.Tick,
+    "timed/pause": wire.Paused,
+    "timed/resume": wire.Paused,
+    "timed/log": wire.LogEntries,
+    "timed/stage": wire.Done,
     "events/subscribe": wire.Subscribed,
     "events/unsubscribe": wire.Done,
     "backend/status": wire.BackendStatus,
@@ -50,7 +60,9 @@ NOTIFICATIONS: dict[str, type[Struct] | None] = {
     "notifications/job/updated": wire.JobUpdated,
     "notifications/job/removed": wire.JobRemoved,
     "notifications/job/output": wire.JobOutput,
+    "notifications/timed/tick": wire.Tick,
     "notifications/broker/shuttingDown": wire.BrokerShuttingDown,
+    "notifications/broker/trace": wire.Traced,
     "initialized": None,
     "exit": None,
     "$/cancelRequest": wire.CancelRequestParams,
@@ -65,6 +77,10 @@ TYPES: dict[str, type[Struct]] = {
     "stdinSource": wire.StdinSource,
     "untilOutput": wire.UntilOutput,
     "outputMatch": wire.OutputMatch,
+    "parentTick": wire.ParentTick,
+    "schedule": wire.Schedule,
+    "tick": wire.Tick,
+    "runner": wire.Runner,
     "process": wire.Process,
     "jobResult": wire.JobResult,
     "backend": wire.Backend,
@@ -73,8 +89,9 @@ TYPES: dict[str, type[Struct]] = {
     "limits": wire.Limits,
     "places": wire.Places,
     "clientInfo": wire.ClientInfo,
+    "connection": wire.Connection,
 }
-VALUES = {"status": wire.Status, "reason": wire.Reason}
+VALUES = {"status": wire.Status, "reason": wire.Reason, "decision": wire.Decision}
 LIMITS = [
     framing.MAX_MESSAGE,
     jsonrpc.MAX_BATCH,
@@ -87,6 +104,9 @@ LIMITS = [
     requests.MAX_LABELS,
     pattern.MAX_PATTERN,
     blocks.MAX_LINE,
+    schedule.MAX_RUNNERS,
+    timed.MAX_LINES,
+    entry.MAX_DETAILS,
 ]
 SECTIONS = dict(sections(DOCUMENT))
 

@@ -14,7 +14,9 @@ def numbers(*ranges: tuple[int, int]) -> list[str]:
 
 
 WANTED = {
-    "requirements": numbers((1, 7), (10, 18), (20, 26), (30, 37), (90, 99), (105, 106), (110, 145)),
+    "requirements": numbers(
+        (1, 7), (10, 18), (20, 26), (30, 37), (90, 99), (105, 106), (110, 145), (150, 166), (170, 177)
+    ),
     "backends": [
         *(f"R{number}" for number in range(1, 24)),
         *numbers((40, 58), (60, 73), (80, 88), (90, 99), (100, 107)),

@@ -14,6 +14,7 @@ import pytest
 import trio
 
 from jobbroker import schema
+from jobbroker.rows import encode
 from jobbroker.schema import MIGRATIONS, connect, migrate
 from jobbroker.store import DamagedStore, NewerStore, Store, quarantine
 from jobclient.protocol.errors import StoreUnavailable
@@ -206,4 +207,21 @@ async def test_a_newer_file_is_not_touched(path: Path) -> None:
 
 def test_the_first_schema_is_made_by_the_same_steps(path: Path) -> None:
     schema.open_file(path).close()
-    assert version(path) == len(MIGRATIONS) == 1
+    assert version(path) == len(MIGRATIONS) == 2
+
+
+async def test_a_store_of_the_first_version_keeps_its_jobs_and_gets_room_for_facts(path: Path) -> None:
+    path.parent.mkdir()
+    schema.open_file(path, MIGRATIONS[:1]).close()
+    kept = snapshot(7)
+    old = sqlite3.connect(path)
+    old.execute("INSERT INTO job VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", encode(kept))
+    old.execute("UPDATE meta SET number = 7, rev = 1")
+    old.commit()
+    old.close()
+    async with running(path) as opened:
+        assert opened.rows.get(kept.job.id) == kept
+        assert opened.rows.facts("schedule") == []
+        await opened.commit(facts={("schedule", "nightly"): "{}"})
+        assert opened.rows.facts("schedule") == [("nightly", "{}")]
+    assert version(path) == 2

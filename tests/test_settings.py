@@ -41,6 +41,7 @@ def test_defaults() -> None:
         keep_for_ms=0,
         idle_exit_ms=30 * MINUTE,
         max_connections=1024,
+        keep_timed_log_ms=30 * 24 * 60 * MINUTE,
         max_log_size=10 * MIB,
         warnings=(),
     )
@@ -64,6 +65,7 @@ keepJobs = 0
 keepFor = "7d"
 idleExit = 0
 maxConnections = 5
+keepTimedLog = 0
 maxLogSize = 1000
 """
 
@@ -80,6 +82,7 @@ def test_every_key() -> None:
         keep_for_ms=7 * 24 * 60 * MINUTE,
         idle_exit_ms=0,
         max_connections=5,
+        keep_timed_log_ms=0,
         max_log_size=1000,
         origins={key: f"config.toml: limits.{key}" for key in LIMITS},
     )
@@ -297,5 +300,5 @@ def test_where_each_value_comes_from() -> None:
 def test_units() -> None:
     assert {key: limit.unit for key, limit in LIMITS.items() if limit.unit} == {
         "maxOutput": "bytes", "maxTotalOutput": "bytes", "maxLogSize": "bytes",
-        "timeout": "ms", "turnTimeout": "ms", "grace": "ms", "keepFor": "ms", "idleExit": "ms",
+        "timeout": "ms", "turnTimeout": "ms", "grace": "ms", "keepFor": "ms", "keepTimedLog": "ms", "idleExit": "ms",
     }  # fmt: skip

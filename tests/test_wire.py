@@ -16,7 +16,7 @@ QUEUED = (
     '"signal":null,"error":null,"pid":null,"pgid":null,"startedAt":null,"stoppedAt":null,"completedAt":null,'
     '"durationMs":null,"timeoutMs":0,"idleTimeoutMs":0,"graceMs":0,"cancelRequested":false,"merged":false,'
     '"stdin":"null","stdinFile":null,"persist":true,'
-    '"stdout":{"size":0,"dropped":0,"closed":false},"stderr":{"size":0,"dropped":0,"closed":false},"rev":0}'
+    '"stdout":{"size":0,"dropped":0,"closed":false},"stderr":{"size":0,"dropped":0,"closed":false},"tick":null,"rev":0}'
 )
 ENDED = (
     '{"id":"k3x9qz","number":12,"kind":"command","status":"failed","argv":["cc",{"base64":"/w=="}],'
@@ -26,7 +26,8 @@ ENDED = (
     '"error":"killed by SIGKILL","pid":100,"pgid":100,"startedAt":"2030-01-02T03:04:06.000Z","stoppedAt":null,'
     '"completedAt":"2030-01-02T03:04:07.000Z","durationMs":1000,"timeoutMs":5,"idleTimeoutMs":6,"graceMs":7,'
     '"cancelRequested":true,"merged":true,"stdin":"file","stdinFile":"/in","persist":true,"stdout":{"size":3,"dropped":1,"closed":true},'
-    '"stderr":{"size":0,"dropped":0,"closed":true},"rev":41,"env":["A=b",{"base64":"Qf8="}]}'
+    '"stderr":{"size":0,"dropped":0,"closed":true},'
+    '"tick":{"schedule":"nightly","runner":"build","batchId":"timed-jobs-1-2","trigger":"manual"},"rev":41,"env":["A=b",{"base64":"Qf8="}]}'
 )
 
 
@@ -72,6 +73,7 @@ def ended() -> Job:
         merged=True,
         stdout=Stream(3, 1, closed=True),
         stderr=Stream(closed=True),
+        tick=wire.ParentTick("nightly", "build", "timed-jobs-1-2", "manual"),
         rev=41,
         env=["A=b", wire.Base64("Qf8=")],
     )
@@ -103,11 +105,33 @@ BACKEND = (
     '"dropped":6,"silentMs":7,"lastExit":{"reason":"r","exitCode":1,"signal":null,"stderrTail":"e"}}'
 )
 MATCH = '{"stream":"stderr","line":"up","encoding":"utf-8","start":"3","next":"6"}'
+TICK = (
+    '{"schedule":"nightly","batchId":"timed-jobs-1-2","trigger":"interval","decision":"skipped_busy","runnerCount":2,'
+    '"result":"skipped_busy","failedRunnerCount":1,"durationMs":5,"error":"e"}'
+)
+RUNNER = (
+    '{"name":"build","kind":"command","argv":["make"],"agent":null,"prompt":null,"method":null,"builtin":null,'
+    '"cwd":"/src","timeoutMs":9}'
+)
+SCHEDULE = (
+    '{"name":"nightly","createdAt":"2030-01-02T03:04:05.678Z","everyMs":10,"jitterMs":1,"catchUp":true,"paused":true,'
+    f'"maxTasksPerTick":2,"maxMessagesPerTick":3,"settleDelayMs":4,"runners":[{RUNNER}],'
+    '"nextAt":"2030-01-02T03:04:05.678Z","busy":true,"busyStreak":5,"missed":6,"jobs":["k3x9qz"],"leads":true,'
+    f'"term":7,"leaderLock":"/l","last":{TICK}}}'
+)
 PROCESS = '{"pid":7,"ppid":6,"pgid":7,"command":"sh","state":"sleeping","cpu":0.5,"rss":4096}'
 GOLDEN: list[tuple[type[Result], str]] = [
     (wire.Done, "{}"),
     (wire.Ping, f"{{{PING}}}"),
     (wire.BrokerStatus, STATUS),
+    (
+        wire.Tracing,
+        '{"connections":[{"number":1,"pid":7,"client":"vim","framing":"headers"}]}',
+    ),
+    (
+        wire.Traced,
+        '{"connection":1,"time":"2030-01-02T03:04:05.678Z","direction":"in","text":"{}","size":2,"dropped":3}',
+    ),
     (wire.Started, f'{{"job":{QUEUED},"created":true}}'),
     (wire.OneJob, f'{{"job":{ENDED}}}'),
     (wire.ResultResult, f'{{"job":{QUEUED},"result":{LEFT}}}'),
@@ -124,6 +148,13 @@ GOLDEN: list[tuple[type[Result], str]] = [
     (wire.Processes, f'{{"pgids":[7],"processes":[{PROCESS}]}}'),
     (wire.Removed, '{"removed":["k3x9qz"]}'),
     (wire.Subscribed, f'{{"cursor":"a.1","jobs":[{QUEUED}],"removed":["k3x9qz"],"reset":false,"next":"12"}}'),
+    (wire.Tick, TICK),
+    (wire.Schedule, SCHEDULE),
+    (wire.OneSchedule, f'{{"schedule":{SCHEDULE}}}'),
+    (wire.Schedules, f'{{"schedules":[{SCHEDULE}],"paused":true,"log":"/t","droppedLines":1,"next":"nightly"}}'),
+    (wire.TimedRemoved, '{"jobs":["k3x9qz"]}'),
+    (wire.Paused, '{"paused":true,"changed":false}'),
+    (wire.LogEntries, '{"entries":[{"stage":"tick_started"}],"next":"2030-01-02:77"}'),
     (wire.JobUpdated, f'{{"job":{QUEUED},"cursor":"a.1"}}'),
     (
         wire.JobOutput,
@@ -145,7 +176,7 @@ def test_a_result(result: type[Result], text: str) -> None:
 
 
 def test_every_result_is_here() -> None:
-    nested = {wire.Process, wire.Limits, wire.Places, wire.JobResult}
+    nested = {wire.Process, wire.Limits, wire.Places, wire.JobResult, wire.Runner}
     known = {value for value in vars(wire).values() if isinstance(value, type) and issubclass(value, Result)}
     assert known - nested - {Result} == {result for result, _ in GOLDEN}
 

@@ -29,6 +29,11 @@ REQUIRED = {
     "OutputParams": {"id"},
     "CancelParams": {"id"},
     "UntilOutput": {"pattern"},
+    "ScheduleParams": {"name"},
+    "AddParams": {"name"},
+    "TimedRemoveParams": {"name"},
+    "TickParams": {"name"},
+    "StageParams": {"batchId", "runner", "stage"},
 }
 SENT_BACK = {"id", "ids", "from", "before", "name", "idempotencyKey"}
 """Members in which a client gives back what it was given: strings, so that no JSON parser can round them (S11)."""

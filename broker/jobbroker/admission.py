@@ -16,7 +16,7 @@ from jobbroker.core import reference
 from jobbroker.core.job import Snapshot
 from jobbroker.core.table import Table
 from jobbroker.jobdir import JobDirectories
-from jobbroker.requests import Surroundings, build, digest
+from jobbroker.requests import ForTick, Surroundings, build, digest
 from jobbroker.settings import Settings
 from jobbroker.store import Store
 from jobbroker.supervision import Supervision
@@ -43,6 +43,7 @@ class Admissions:
 
     Attributes:
         under_way: jobs admitted and not committed yet.
+        around: what a job gets where its request says nothing.
     """
 
     def __init__(
@@ -59,13 +60,15 @@ class Admissions:
         self._table = table
         self._supervision = supervision
         self._settings = settings
-        self._around = around
+        self.around = around
         self._admitted: list[Admission] = []
         self._by_key: dict[str, Admission] = {}
         self._arrived = trio.Event()
         self.under_way = 0
 
-    def admit(self, params: wire.StartParams, origin: wire.Origin) -> tuple[Admission | Snapshot, bool]:
+    def admit(
+        self, params: wire.StartParams, origin: wire.Origin, tick: ForTick | None = None
+    ) -> tuple[Admission | Snapshot, bool]:
         """Check a request, give it a number, write its record; or find the job its idempotency key has.
 
         Returns:
@@ -88,7 +91,8 @@ class Admissions:
             now=wall_ms(),
             origin=origin,
             settings=self._settings,
-            around=self._around,
+            around=self.around,
+            tick=tick,
         )
         try:
             self._jobs.create(head, reads)

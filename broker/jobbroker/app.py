@@ -4,6 +4,7 @@ run
  +- store          writes groups                                              ends last, by `close`
  +- broker         admissions, and what must outlive a client
  |   +- supervision    one task a live shim; one a job without a channel       ends by hanging up: jobs run on
+ +- timed          the one timer of all schedules; one task a runner at work     its ticks are cut: their jobs run on
  +- backend        its process, its stdio, its deadlines                         asked to end, with patience
  +- notify         pokes of adopted shims
  +- listener       accepts; one task a connection                              ends first, with a deadline
@@ -38,9 +39,15 @@ from jobbroker.listener import Listener, Peer
 from jobbroker.lock import InstanceLock
 from jobbroker.notify import NotifySocket
 from jobbroker.requests import Surroundings
+from jobbroker.runners import Here, builtins
+from jobbroker.schedulefacts import ScheduleFacts
+from jobbroker.scheduleview import as_tick
 from jobbroker.settings import Settings
 from jobbroker.store import Store
 from jobbroker.systemd import Manager
+from jobbroker.ticking import Jobs, Ticking
+from jobbroker.ticklog import TickLog
+from jobbroker.timed import Timed
 from jobclient import paths
 from jobclient.protocol import errors, jsonrpc, wire
 from jobclient.version import __version__
@@ -120,10 +127,33 @@ def _make_broker(setup: Setup, store: Store, jobs: JobDirectories, trouble: str 
     )
     table = Table(floor=store.last_number, counts=store.rows.counts(), is_stored=store.is_stored)
     broker = Broker(about=about, settings=setup.settings, store=store, jobs=jobs, table=table, around=setup.around)
+    broker.timed = _make_timed(broker)
     if trouble is not None:
         broker.troubles.append(trouble)
         broker.removals.pruning = False
     return broker
+
+
+def _make_timed(broker: Broker) -> Timed:
+    instance = broker.about.instance
+    here = Here(
+        instance=instance,
+        host=socket.gethostname(),
+        log_dir=paths.timed_dir(instance),
+        socket=broker.about.paths.socket,
+    )
+    facts = ScheduleFacts(broker.store)
+    log_file = TickLog(here.log_dir, broker.settings.keep_timed_log_ms)
+    ticking = Ticking(
+        facts=facts,
+        here=here,
+        log_file=log_file,
+        jobs=Jobs(broker.admit, broker.table, broker.history, broker.supervision),
+        builtins=builtins(lambda policy: broker.through(lambda: broker.removals.clean(policy))),
+        tell=lambda name, tick: broker.events.ticked(lambda: as_tick(name, tick)),
+        leaving=broker.left.is_set,
+    )
+    return Timed(facts, ticking, log_file, here.controller, broker.stir)
 
 
 async def _serve(setup: Setup, broker: Broker, notify: NotifySocket, places: JobDirectories) -> None:
@@ -141,6 +171,7 @@ async def _serve(setup: Setup, broker: Broker, notify: NotifySocket, places: Job
         names, last_number = broker.jobs.names(), broker.store.last_number
         broker.table.load(live)
         await recovery.adopt(broker, live)
+        await nursery.start(broker.timed.run, broker.table.all_live())
         with _published(setup, broker) as listener:
             connections: set[Connection] = set()
             nursery.start_soon(_accept, listener, broker, connections)
@@ -246,6 +277,7 @@ async def _leave(broker: Broker, listener: Listener, connections: set[Connection
     how = broker.leaving or Leaving("unknown")
     log.info("leaving: reason=%s cancel_jobs=%s live=%d", how.reason, how.cancel_jobs, broker.table.live)
     listener.close()
+    await broker.timed.stop()
     if how.cancel_jobs:
         manager.tell("STATUS=ending all jobs")
         await _cancel_jobs(broker, how)
@@ -254,6 +286,7 @@ async def _leave(broker: Broker, listener: Listener, connections: set[Connection
     lost = [snapshot.job.id for snapshot in broker.table.all_live() if snapshot.job.kind == "turn"]
     if broker.backend is not None:
         broker.backend.fail_all()
+    await broker.timed.close()
     await _write_all(broker)
     notice = wire.BrokerShuttingDown(
         reason=how.reason,
@@ -329,7 +362,7 @@ async def _watch_idleness(broker: Broker) -> None:
     """End a broker that nobody has needed for a while. No timer runs while somebody does."""
     limit = broker.settings.idle_exit_ms
     while limit and not broker.left.is_set():
-        if broker.connections or broker.table.live:
+        if broker.connections or broker.table.live or broker.timed.schedules:
             await broker.active.wait()
             continue
         with trio.move_on_after(limit / 1000):

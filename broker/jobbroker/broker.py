@@ -32,12 +32,13 @@ from jobbroker.inflow import Inflow
 from jobbroker.jobdir import JobDirectories
 from jobbroker.output import OutputReader, opened_output
 from jobbroker.removal import Removals
-from jobbroker.requests import Surroundings
+from jobbroker.requests import ForTick, Surroundings
 from jobbroker.searching import Searching
 from jobbroker.settings import Settings
 from jobbroker.store import Store
 from jobbroker.supervision import Supervision
 from jobbroker.ties import Ties
+from jobbroker.timed import Timed
 from jobbroker.totals import Totals
 from jobbroker.turns import TurnJobs
 from jobbroker.volatile import VolatileOutputs
@@ -83,6 +84,7 @@ class Broker:
         leaving: why the broker ends, None while it does not; `left` is set with it.
         connections: clients connected.
         active: set, and replaced, whenever something happens that an idle broker would not see.
+        timed: schedules, and their ticks.
         turns: the jobs that run on the backend.
         backend: the process all clients share, None if this instance fronts none.
         usage: how much disk all output takes.
@@ -115,6 +117,7 @@ class Broker:
         self.supervision = Supervision(jobs, self.volatile, self.apply, self._requeue)
         self.admissions = Admissions(store, jobs, table, self.supervision, settings, around)
         self.endings = Endings(store, self.supervision, self.apply)
+        self.timed: Timed
         self.usage = Usage()
         self.removals = Removals(
             store, jobs, self.volatile, table, self.events, self.usage, self._touch, self._announce
@@ -169,7 +172,9 @@ class Broker:
 
     # --- starting ---------------------------------------------------------------------------------------------------
 
-    def admit(self, params: wire.StartParams, origin: wire.Origin, owner: object) -> tuple[Admission | Snapshot, bool]:
+    def admit(
+        self, params: wire.StartParams, origin: wire.Origin, owner: object, tick: ForTick | None = None
+    ) -> tuple[Admission | Snapshot, bool]:
         """Take in a job: its number is given now, its promise comes with the commit.
 
         Returns:
@@ -179,7 +184,7 @@ class Broker:
             raise errors.ShuttingDown("the broker is shutting down; ask again, the next one will take the job")
         if params.kind == "turn" or params.method is not None:
             params = self.turns.completed(params, self.admissions.has_key)
-        found, created = self.admissions.admit(params, origin)
+        found, created = self.admissions.admit(params, origin, tick)
         if created and isinstance(found, Admission):
             self.turns.admitted(found.snapshot.job)
             if params.on_disconnect == "cancel":
@@ -332,7 +337,8 @@ class Broker:
     def degraded(self) -> list[str]:
         """What is wrong with the broker, in sentences; nothing, as a rule."""
         store = self.store.degraded
-        return [*self.troubles, *([f"the store cannot be written: {store}"] if store is not None else [])]
+        unwritten = [f"the store cannot be written: {store}"] if store is not None else []
+        return [*self.troubles, *unwritten, *self.timed.degraded()]
 
     def environment(self, name: str) -> list[bytes]:
         """The environment a job was started with; its record is the only place it is kept in."""

@@ -1,4 +1,4 @@
-"""The two clocks. Standard library only: the shim loads this."""
+"""The clocks. Standard library only: the shim loads this."""
 
 from __future__ import annotations
 
@@ -13,3 +13,8 @@ def mono_ms() -> int:
 def wall_ms() -> int:
     """Milliseconds since the epoch, for people."""
     return time.time_ns() // 1_000_000
+
+
+def boot_ms() -> int:
+    """Milliseconds since boot, those included in which the machine slept: the clock of schedules."""
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000

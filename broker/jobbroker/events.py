@@ -9,10 +9,12 @@ from jobbroker.core.changes import Changes, Since
 from jobbroker.core.job import Snapshot, is_live
 from jobbroker.core.table import Matches
 from jobbroker.feeds import Feeds
+from jobbroker.tracing import Tracing
 from jobclient.protocol import jsonrpc, wire
 
 UPDATED = "notifications/job/updated"
 REMOVED = "notifications/job/removed"
+TICK = "notifications/timed/tick"
 _DIGITS = 18
 
 
@@ -64,13 +66,16 @@ class Events:
         epoch: this daemon's, so that a cursor of another one is known as such.
         changes: the order of all changes.
         feeds: what jobs write, for those who subscribed to that too.
+        tracing: what connections say, for those who want to see it.
     """
 
     def __init__(self, epoch: str, changes: Changes, feeds: Feeds) -> None:
         self.epoch = epoch
         self.changes = changes
         self.feeds = feeds
+        self.tracing = Tracing()
         self._subscribers: dict[Subscriber, Subscription] = {}
+        self._of_ticks: dict[Subscriber, None] = {}
 
     @property
     def cursor(self) -> str:
@@ -89,9 +94,14 @@ class Events:
         self.unsubscribe(subscriber)
         self._subscribers[subscriber] = Subscription(wanted, known)
 
+    def subscribe_to_ticks(self, subscriber: Subscriber) -> None:
+        """Tell it of the ticks of timed jobs, too."""
+        self._of_ticks[subscriber] = None
+
     def unsubscribe(self, subscriber: Subscriber) -> None:
         """Tell it no more."""
         self._subscribers.pop(subscriber, None)
+        self._of_ticks.pop(subscriber, None)
         self.feeds.unsubscribe(subscriber)
 
     def updated(self, snapshot: Snapshot) -> None:
@@ -104,6 +114,13 @@ class Events:
         rev = self.changes.removed(snapshot.job.id)
         self._tell(snapshot, REMOVED, lambda: wire.JobRemoved(id=snapshot.job.id, cursor=self.cursor))
         return rev
+
+    def ticked(self, tick: Callable[[], wire.Tick]) -> None:
+        """A tick was decided, or is over."""
+        if self._of_ticks:
+            message = jsonrpc.encode_notification(TICK, tick())
+            for listener in tuple(self._of_ticks):
+                listener.notify("", message)
 
     def _tell(self, snapshot: Snapshot, method: str, params: Callable[[], wire.Result]) -> None:
         listeners = [subscriber for subscriber, its in self._subscribers.items() if its.concerns(snapshot)]

@@ -19,7 +19,7 @@ from jobbroker.settings import Settings
 from jobbroker.volatile import IN_MEMORY, MAX_IN_MEMORY
 from jobbroker.wiretext import as_bytes, as_wire
 from jobclient.protocol.errors import InvalidParams
-from jobclient.protocol.wire import Job, Origin, StartParams, Text
+from jobclient.protocol.wire import Job, Origin, ParentTick, StartParams, Text
 
 MAX_NAME = 200
 MAX_LABELS = 64
@@ -42,6 +42,13 @@ class Surroundings(Struct, frozen=True):
     umask: int
     descriptors: int
     socket: bytes
+
+
+class ForTick(Struct, frozen=True):
+    """What a job has besides its request if a tick runs it: whose it is, and what it gets to know of that."""
+
+    tick: ParentTick
+    env: tuple[bytes, ...]
 
 
 def surroundings(socket: str) -> Surroundings:
@@ -76,6 +83,7 @@ def build(
     origin: Origin,
     settings: Settings,
     around: Surroundings,
+    tick: ForTick | None = None,
 ) -> tuple[record.Head, Snapshot, bytes | None]:
     """Check a request and complete it; as a head, a snapshot, and the bytes it is to read, if they came along.
 
@@ -88,9 +96,8 @@ def build(
     cwd = as_bytes(params.cwd, "cwd") if params.cwd is not None else around.cwd
     if not cwd.startswith(b"/"):
         raise InvalidParams("`cwd` must be an absolute path")
-    env = [entry for entry in _environment(params, around) if not entry.startswith(OURS)]
-    env += [prefix + value for prefix, value in zip(OURS, (identity.encode(), around.socket), strict=True)]
-    name = _name(params.name)
+    told = (*map(bytes.__add__, OURS, (identity.encode(), around.socket)), *(() if tick is None else tick.env))
+    env = _completed(_environment(params, around), told)
     job = Job(
         id=identity,
         number=number,
@@ -99,7 +106,7 @@ def build(
         argv=line.argv,
         cwd=_once(as_wire(cwd)),
         created_at=timestamp(now),
-        name=name,
+        name=_name(params.name),
         labels=_labels(params.labels) if params.labels else NO_LABELS,
         agent=params.agent,
         prompt=params.prompt,
@@ -113,6 +120,7 @@ def build(
         persist=params.persist is not False,
         stdin=reads.kind,
         stdin_file=reads.file,
+        tick=None if tick is None else tick.tick,
     )
     snapshot = Snapshot(
         job=job,
@@ -165,6 +173,12 @@ def _environment(params: StartParams, around: Surroundings) -> list[bytes]:
     if any(entry.find(b"=") < 1 for entry in entries):
         raise InvalidParams("`env` as a list holds `NAME=value`")
     return entries
+
+
+def _completed(env: list[bytes], told: tuple[bytes, ...]) -> list[bytes]:
+    """An environment with what is ours to say in it, which it may have from a job that asked for this one."""
+    ours = tuple(entry[: entry.index(b"=") + 1] for entry in told)
+    return [*(entry for entry in env if not entry.startswith(ours)), *told]
 
 
 def _name(name: str | None) -> str | None:

@@ -20,6 +20,8 @@ from jobclient.protocol.wire import Filter, Status, Text
 Row: TypeAlias = tuple[int, str, str, str, str | None, str | None, str | None, int | None, str]
 """number, id, status, kind, name, cwd, key, completed (ms), snapshot."""
 Value: TypeAlias = "str | int | None"
+Fact: TypeAlias = tuple[str, str]
+"""Something kept besides jobs: of what kind, and its name."""
 
 Place: TypeAlias = tuple[int, int]
 """Where an ended job stands among all: when it ended (ms), and its number."""
@@ -130,6 +132,15 @@ class Rows:
         with named(self._path):
             found: dict[str, int] = dict(self._db.execute("SELECT status, count(*) FROM job GROUP BY status"))
         return {status: found.get(status, 0) for status in STATUSES}
+
+    def facts(self, kind: str) -> list[tuple[str, str]]:
+        """Name and text of everything of a kind that is kept besides jobs, in the order in which it came."""
+        with named(self._path):
+            found = self._db.execute("SELECT name, text FROM fact WHERE kind = ? ORDER BY rowid", (kind,)).fetchall()
+        try:
+            return msgspec.convert(found, list[tuple[str, str]])
+        except msgspec.ValidationError as exc:
+            raise DamagedStore(f"{self._path} is damaged: {exc}") from exc
 
     def between(self, low: int, high: int, wanted: Filter, *, descending: bool = True) -> Iterator[Snapshot]:
         """The jobs with low <= number <= high that a filter may want, by number, read piece by piece as needed.

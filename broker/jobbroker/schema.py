@@ -38,6 +38,11 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE TABLE meta (one INTEGER PRIMARY KEY CHECK (one = 1), number INTEGER NOT NULL, rev INTEGER NOT NULL)",
         "INSERT INTO meta VALUES (1, 0, 0)",
     ),
+    (
+        # What is kept besides jobs, in the order in which it came: schedules, and how they stand.
+        "CREATE TABLE fact (kind TEXT NOT NULL, name TEXT NOT NULL, text TEXT NOT NULL)",
+        "CREATE UNIQUE INDEX fact_name ON fact (kind, name)",
+    ),
 )
 """The statements that lead from each version of the schema to the next. Only ever append."""
 

@@ -20,6 +20,7 @@ from jobbroker.values import Toml, at_least_one, count, duration, section, size,
 from jobclient.protocol.errors import JobBrokerError
 
 _MINUTE = 60 * 1000
+_DAY = 24 * 60 * _MINUTE
 _MIB = 1024 * 1024
 _SECTIONS = ("limits", "agents", "instances")
 
@@ -49,6 +50,7 @@ class Settings(Struct, frozen=True, kw_only=True):
         keep_for_ms: how long ended jobs are kept, 0 for ever.
         idle_exit_ms: how long a broker nobody needs stays, 0 for ever.
         max_connections: clients connected at once.
+        keep_timed_log_ms: how long the log of timed jobs is kept, 0 for ever.
         max_log_size: size at which the broker's own log begins anew.
         agents: how each agent is run, by name.
         origins: where a limit comes from, by its key; one that is not there has its default.
@@ -66,6 +68,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     keep_for_ms: int = 0
     idle_exit_ms: int = 30 * _MINUTE
     max_connections: int = 1024
+    keep_timed_log_ms: int = 30 * _DAY
     max_log_size: int = 10 * _MIB
     agents: Mapping[str, Template] = field(default_factory=lambda: BUILT_IN)
     origins: Mapping[str, str] = {}
@@ -95,6 +98,7 @@ LIMITS = {
     "grace": Limit("grace_ms", "JOBBROKER_GRACE", duration),
     "keepJobs": Limit("keep_jobs", "JOBBROKER_KEEP_JOBS", count),
     "keepFor": Limit("keep_for_ms", "JOBBROKER_KEEP_FOR", duration),
+    "keepTimedLog": Limit("keep_timed_log_ms", "JOBBROKER_KEEP_TIMED_LOG", duration),
     "idleExit": Limit("idle_exit_ms", "JOBBROKER_IDLE_EXIT", duration),
     "maxConnections": Limit("max_connections", "JOBBROKER_MAX_CONNECTIONS", at_least_one),
     "maxLogSize": Limit("max_log_size", "JOBBROKER_MAX_LOG_SIZE", size),

@@ -1,4 +1,4 @@
-"""The store: the latest snapshot of every job, written by one writer in groups.
+"""The store: the latest snapshot of every job, and the few facts kept besides, written by one writer in groups.
 
 What is queued while a group is being written makes up the next one, so the more there is to write, the cheaper each
 change. The loop never waits for the disk: groups are written in a thread, with a connection of their own.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Self, TypeVar
@@ -17,7 +17,7 @@ import msgspec
 import trio
 
 from jobbroker.core.job import Snapshot
-from jobbroker.rows import Row, Rows, encode
+from jobbroker.rows import Fact, Row, Rows, encode
 from jobbroker.schema import DamagedStore, NewerStore, named, open_file, quarantine, transaction
 from jobclient.protocol.errors import StoreUnavailable
 
@@ -41,18 +41,24 @@ _AGAIN = (
     " SET status = excluded.status, completed = excluded.completed, snapshot = excluded.snapshot"
 )
 _PUT = {size: f"INSERT INTO job VALUES {', '.join([_ROW] * size)} {_AGAIN}" for size in _SIZES}  # noqa: S608  # constants
+_PUT_FACT = "INSERT INTO fact VALUES (?, ?, ?) ON CONFLICT (kind, name) DO UPDATE SET text = excluded.text"
+_DELETE_FACT = "DELETE FROM fact WHERE kind = ? AND name = ?"
 _DELETE = {size: f"DELETE FROM job WHERE id IN ({', '.join('?' * size)})" for size in _SIZES}  # noqa: S608  # constants
+
+_NO_FACTS: Mapping[Fact, str | None] = {}
 
 _log = logging.getLogger(__name__)
 
 
 class _Group:
-    """Changes to be written together: for each id its latest row, None to delete it."""
+    """Changes to be written together: for each id its latest row, for each fact its latest text, None to delete it."""
 
-    __slots__ = ("changes", "done", "failure", "kept", "refused")
+    __slots__ = ("changes", "done", "facts", "failure", "kept", "kept_facts", "refused")
 
     def __init__(self) -> None:
         self.changes: dict[str, Row | None] = {}
+        self.facts: dict[Fact, str | None] = {}
+        self.kept_facts: dict[Fact, str | None] = {}
         self.kept: dict[str, Row | None] = {}  # those nobody waits for: tried again with the next group if this fails
         self.done = trio.Event()
         self.failure: str | None = None
@@ -62,6 +68,8 @@ class _Group:
         """Take over what must not be lost with an earlier group; what was queued since goes before it."""
         self.changes = failed.kept | self.changes
         self.kept = failed.kept | self.kept
+        self.facts = failed.kept_facts | self.facts
+        self.kept_facts = failed.kept_facts | self.kept_facts
 
 
 class Store:
@@ -134,7 +142,9 @@ class Store:
         """Whether everything put for that job so far is committed."""
         return identity not in self._group.changes and (self._writing is None or identity not in self._writing.changes)
 
-    async def commit(self, put: Iterable[Snapshot] = (), delete: Iterable[str] = ()) -> None:
+    async def commit(
+        self, put: Iterable[Snapshot] = (), delete: Iterable[str] = (), facts: Mapping[Fact, str | None] = _NO_FACTS
+    ) -> None:
         """Write changes, and return when they are committed; without any, when everything posted so far is.
 
         A caller that is cancelled has still had its changes queued.
@@ -142,19 +152,24 @@ class Store:
         Raises:
             StoreUnavailable: they were not written and never will be.
         """
-        group, changes = self._queue(put, delete)
+        group, changes = self._queue(put, delete, facts)
         self._urgent.set()
         await group.done.wait()
         failure = group.failure or next((group.refused[key] for key in changes if key in group.refused), None)
         if failure is not None:
             raise StoreUnavailable(failure)
 
-    def post(self, put: Iterable[Snapshot] = (), delete: Iterable[str] = ()) -> None:
+    def post(
+        self, put: Iterable[Snapshot] = (), delete: Iterable[str] = (), facts: Mapping[Fact, str | None] = _NO_FACTS
+    ) -> None:
         """Queue changes that are proven elsewhere; they are kept until a write succeeds, the latest of each job."""
-        group, changes = self._queue(put, delete)
+        group, changes = self._queue(put, delete, facts)
         group.kept.update(changes)
+        group.kept_facts.update(facts)
 
-    def _queue(self, put: Iterable[Snapshot], delete: Iterable[str]) -> tuple[_Group, dict[str, Row | None]]:
+    def _queue(
+        self, put: Iterable[Snapshot], delete: Iterable[str], facts: Mapping[Fact, str | None]
+    ) -> tuple[_Group, dict[str, Row | None]]:
         if self._closed:
             raise StoreUnavailable("the broker is shutting down: its store is closed")
         changes: dict[str, Row | None] = dict.fromkeys(delete)
@@ -164,6 +179,7 @@ class Store:
             self.last_number = max(self.last_number, row[0])
             self.rev = max(self.rev, snapshot.job.rev)
         self._group.changes.update(changes)
+        self._group.facts.update(facts)
         self._dirty.set()
         return self._group, changes
 
@@ -236,6 +252,13 @@ class Store:
                 self._writer.execute(_DELETE[len(some)], some)
             for piece in _cut(rows):
                 self._put(piece, group.refused)
+            if group.facts:
+                self._write_facts(group.facts)
+
+    def _write_facts(self, facts: Mapping[Fact, str | None]) -> None:
+        """One that stays the same fact keeps its place in the order."""
+        self._writer.executemany(_DELETE_FACT, [fact for fact, text in facts.items() if text is None])
+        self._writer.executemany(_PUT_FACT, [(*fact, text) for fact, text in facts.items() if text is not None])
 
     def _put(self, rows: Sequence[Row], refused: dict[str, str]) -> None:
         """Write rows; one that contradicts another (a fault of ours) must not hold up the rest for ever."""

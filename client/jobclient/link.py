@@ -29,6 +29,7 @@ REPEATABLE = frozenset(
         "job/pause", "job/resume", "job/lastStopped", "job/processes",
         "job/start",  # with its idempotencyKey, which every client of ours sends
         "events/subscribe", "events/unsubscribe",
+        "timed/list", "timed/show", "timed/pause", "timed/resume", "timed/log",
     }
 )  # fmt: skip
 """Requests that may be sent again when the connection was lost before the answer: they cannot happen twice."""

@@ -119,6 +119,11 @@ def jobs_dir(instance: str) -> str:
     return os.path.join(instance_dir(instance), "jobs")
 
 
+def timed_dir(instance: str) -> str:
+    """Where the log of an instance's timed jobs is, a file for each day."""
+    return os.path.join(instance_dir(instance), "timed")
+
+
 def log_path(instance: str) -> str:
     """What the broker has to say."""
     return os.path.join(instance_dir(instance), "broker.log")

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from jobbroker.methods import backend, broker, control, events, input, job  # noqa: A004  # the namespaces of the protocol
+from jobbroker.methods import (
+    backend,
+    broker,
+    control,
+    events,
+    input,  # noqa: A004  # the namespace of the protocol
+    job,
+    timed,
+)
 from jobbroker.methods.call import Method
 
 METHODS: dict[str, Method] = {
@@ -11,5 +19,6 @@ METHODS: dict[str, Method] = {
     **control.METHODS,
     **input.METHODS,
     **events.METHODS,
+    **timed.METHODS,
     **backend.METHODS,
 }

@@ -29,6 +29,8 @@ def subscribe(call: Call, params: wire.SubscribeParams) -> wire.Subscribed:
         answer = _everything(broker, live)
     known = None if wanted.status is None else [snapshot.job.id for snapshot in live]
     broker.events.subscribe(call.caller, matches, known)
+    if params.ticks:
+        broker.events.subscribe_to_ticks(call.caller)
     if params.output:
         in_any_state = matcher(msgspec.structs.replace(wanted, status=None))
         broker.events.feeds.subscribe(call.caller, in_any_state, broker.table.all_live())

@@ -30,10 +30,12 @@ FILES = {
     "clean": "cleaning", "export": "export",
     "events": "events",
     "broker status": "broker", "broker start": "broker", "broker stop": "broker", "broker restart": "broker",
-    "broker logs": "broker", "socket-path": "broker", "rpc": "bridge",
+    "broker logs": "broker", "broker trace": "tracing", "socket-path": "broker", "rpc": "bridge",
     "broker install": "service", "broker uninstall": "service", "doctor": "doctor",
     "backend list": "backend", "backend show": "backend", "backend test": "backend",
     "config show": "config", "config check": "config", "config path": "config",
+    "timed add": "timed", "timed list": "timed", "timed show": "timed", "timed remove": "timed", "timed tick": "timed",
+    "timed pause": "timed", "timed resume": "timed", "timed log": "timedlog", "timed stage": "timedlog",
     "version": "about", "help": "about",
 }  # fmt: skip
 """Where each verb lives: the module of `jobclient.cli` whose `VERBS` has it. Loaded when called."""
@@ -45,6 +47,7 @@ GUESSES = {
     "info": "status", "suspend": "pause", "bg": "resume", "continue": "resume", "cont": "resume", "foreground": "fg",
     "attach": "fg", "top": "processes", "tree": "processes", "exec": "run", "submit": "start", "add": "start",
     "clear": "clean", "cleanup": "clean", "watch": "events", "daemon": "broker status", "restart": "broker restart",
+    "cron": "timed add", "schedule": "timed add", "every": "timed add", "schedules": "timed list",
 }  # fmt: skip
 """What people type who come from other tools."""
 

@@ -26,6 +26,15 @@ class Origin(TypedDict):
     client: str
 
 
+class ParentTick(TypedDict):
+    """`wire.ParentTick`."""
+
+    schedule: str
+    runner: str
+    batchId: str
+    trigger: str
+
+
 class Job(TypedDict):
     """`wire.Job`."""
 
@@ -63,6 +72,7 @@ class Job(TypedDict):
     persist: bool
     stdout: Stream
     stderr: Stream
+    tick: ParentTick | None
     rev: int
     env: list[Text]
 

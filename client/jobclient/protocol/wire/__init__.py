@@ -18,10 +18,15 @@ from jobclient.protocol.wire.backend import (
 )
 from jobclient.protocol.wire.broker import (
     BrokerStatus as BrokerStatus,
+    Connection as Connection,
+    Direction as Direction,
     Limits as Limits,
     Ping as Ping,
     Places as Places,
     ShutdownParams as ShutdownParams,
+    Traced as Traced,
+    TraceParams as TraceParams,
+    Tracing as Tracing,
 )
 from jobclient.protocol.wire.control import (
     Cancelled as Cancelled,
@@ -53,6 +58,7 @@ from jobclient.protocol.wire.job import (
     Kind as Kind,
     OneStream as OneStream,
     Origin as Origin,
+    ParentTick as ParentTick,
     Reason as Reason,
     ResourceLimit as ResourceLimit,
     ShutdownMode as ShutdownMode,
@@ -62,6 +68,7 @@ from jobclient.protocol.wire.job import (
     StreamName as StreamName,
     Target as Target,
     Text as Text,
+    Trigger as Trigger,
 )
 from jobclient.protocol.wire.look import (
     Filter as Filter,
@@ -96,4 +103,24 @@ from jobclient.protocol.wire.start import (
     Started as Started,
     StartParams as StartParams,
     StdinSource as StdinSource,
+)
+from jobclient.protocol.wire.timed import (
+    AddParams as AddParams,
+    Decision as Decision,
+    LogEntries as LogEntries,
+    LogParams as LogParams,
+    OneSchedule as OneSchedule,
+    Paused as Paused,
+    PauseParams as PauseParams,
+    Runner as Runner,
+    RunnerKind as RunnerKind,
+    Schedule as Schedule,
+    ScheduleParams as ScheduleParams,
+    Schedules as Schedules,
+    SchedulesParams as SchedulesParams,
+    StageParams as StageParams,
+    Tick as Tick,
+    TickParams as TickParams,
+    TimedRemoved as TimedRemoved,
+    TimedRemoveParams as TimedRemoveParams,
 )

@@ -10,10 +10,14 @@ from jobclient.protocol.wire.message import Params, Result
 
 
 class SubscribeParams(Params):
-    """`events/subscribe`: `jobs` restricts which, `output` is for what they write; `since` goes on at a cursor."""
+    """`events/subscribe`: `jobs` restricts which, `output` is for what they write; `since` goes on at a cursor.
+
+    `ticks` is for those of timed jobs.
+    """
 
     jobs: Filter | None = None
     output: bool | None = None
+    ticks: bool | None = None
     since: str | None = None
 
 

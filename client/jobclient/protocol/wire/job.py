@@ -21,6 +21,7 @@ OneStream = Literal["stdout", "stderr"]
 Encoding = Literal["utf-8", "base64"]
 StdinKind = Literal["null", "pipe", "file", "data"]
 Target = Literal["group", "leader"]
+Trigger = Literal["interval", "manual"]
 ShutdownMode = Literal["ifIdle", "keepJobs", "cancelJobs"]
 
 LIVE: frozenset[str] = frozenset({"queued", "running", "stopped"})
@@ -49,6 +50,15 @@ class Stream(Struct, frozen=True, rename="camel", gc=False):
     size: int = 0
     dropped: int = 0
     closed: bool = False
+
+
+class ParentTick(Struct, frozen=True, rename="camel"):
+    """The tick a job was run by."""
+
+    schedule: str
+    runner: str
+    batch_id: str
+    trigger: Trigger
 
 
 class Job(Struct, kw_only=True, rename="camel", gc=False):
@@ -88,5 +98,6 @@ class Job(Struct, kw_only=True, rename="camel", gc=False):
     persist: bool = True
     stdout: Stream = Stream()
     stderr: Stream = Stream()
+    tick: ParentTick | None = None
     rev: int = 0
     env: list[Text] | UnsetType = UNSET
