@@ -46,7 +46,14 @@ def neovim_old() -> list[str]:
     return neovim("/usr/bin/nvim" if Path("/usr/bin/nvim").exists() else program("nvim"))
 
 
-EDITORS = {"neovim": neovim_new, "neovim-system": neovim_old}
+def vim() -> list[str]:
+    return [
+        *[program("vim"), "-Nu", "NONE", "-i", "NONE", "-n", "--not-a-term", "-es"],
+        *["-c", f"set rtp^={PLUGINS / 'vim'}", "-c", "runtime plugin/jobbroker.vim", "-S", str(HERE / "drive.vim")],
+    ]
+
+
+EDITORS = {"neovim": neovim_new, "neovim-system": neovim_old, "vim": vim}
 
 
 @pytest.mark.parametrize("editor", EDITORS)
@@ -87,7 +94,7 @@ def test_a_plugin_does_its_work_and_comes_back_after_a_shutdown(editor: str, tmp
                 assert other["status"] == "completed"
                 reached("result")
                 jobs = wire.call("job/list", limit=100)["jobs"]
-            assert result.read_text() == "passed"
+            assert result.read_text().strip() == "passed"
             assert {job["origin"]["client"] for job in jobs if job["name"] != "other"} == {editor.partition("-")[0]}
             assert process.wait(PATIENCE) == 0
         finally:
