@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable
 
+import msgspec
 import trio
 
 from jobbroker.clock import boot_ms, mono_ms, wall_ms
@@ -52,6 +53,7 @@ class Timed:
         self.log = log_file
         self._facts = facts
         self._salt = salt
+        self._order = 0
         self._stir = stir
         self._due = DueTimes()
         self._timer = Timer()
@@ -88,6 +90,7 @@ class Timed:
             self._note_loop("started", [definition for definition, _ in found])
         for definition, standing in found:
             scheduled = self.schedules[definition.name] = Scheduled(definition, standing, self._salt)
+            self._order = definition.order
             self.ticking.adopt(scheduled, jobs.get(definition.name, []))
             self._await_next(scheduled)
 
@@ -127,40 +130,59 @@ class Timed:
         """
         found = self.schedules.get(name.strip())
         if found is None or found.going:
-            raise errors.JobNotFound(f"no schedule {name!r}  -> jobctl timed list", {"schedule": name})
+            raise self._unknown(name)
         return found
 
-    async def add(self, definition: Definition) -> Scheduled:
-        """Take in a schedule; it ticks for the first time an interval from now.
+    @staticmethod
+    def _unknown(name: str) -> errors.JobNotFound:
+        return errors.JobNotFound(f"no schedule {name!r}  -> jobctl timed list", {"schedule": name})
+
+    def reserve(self, definition: Definition) -> Scheduled:
+        """Give a schedule that is asked for its name and its place, both before anybody else is heard; then `add` it.
 
         Raises:
             InvalidParams: there is one of that name.
-            StoreUnavailable: it cannot be promised.
+            ShuttingDown: the broker ends.
         """
         self.refuse_when_leaving()
         if definition.name in self.schedules:
             raise errors.InvalidParams(f"`name`: there is a schedule {definition.name!r} already; remove it first")
+        self._order += 1
+        definition = msgspec.structs.replace(definition, order=self._order)
         scheduled = Scheduled(definition, Standing(anchor=self._moment()), self._salt)
-        self.schedules[definition.name] = scheduled  # from now on the name is taken
+        scheduled.going = True  # until it is promised, there is none for anybody else
+        self.schedules[definition.name] = scheduled
+        return scheduled
+
+    async def add(self, scheduled: Scheduled) -> None:
+        """Take in a schedule; it ticks for the first time an interval from now.
+
+        Raises:
+            StoreUnavailable: it cannot be promised.
+        """
+        definition = scheduled.definition
         try:
             await self._facts.commit(definition, scheduled.standing)
         except BaseException:
             del self.schedules[definition.name]
             raise
+        scheduled.going = False
         interval = definition.config.interval_ms
         started = Line(stage="started", result=_loop(enabled=bool(interval)), details={"interval_ms": interval})
         self.ticking.note(started, definition.name)
         self._await_next(scheduled)
         self._stir()
-        return scheduled
 
     async def change(self, scheduled: Scheduled, changed: Callable[[Definition], Definition]) -> None:
         """Let a schedule be another from its next tick on; one under way goes on as it began.
 
         Raises:
+            JobNotFound: it is being removed.
             StoreUnavailable: it cannot be promised.
         """
         self.refuse_when_leaving()
+        if scheduled.going:  # since the request was read
+            raise self._unknown(scheduled.name)
         before = scheduled.definition
         scheduled.definition = changed(before)
         try:

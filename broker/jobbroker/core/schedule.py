@@ -51,6 +51,7 @@ class Definition(Struct, frozen=True, kw_only=True):
     """A schedule as it was asked for. An interval of 0 is none: it ticks when it is told to.
 
     Attributes:
+        order: which of all it is, in the order in which they were asked for.
         leader_lock: the file whose holder runs it; None for the broker's own lock, so for whichever broker has it.
     """
 
@@ -58,6 +59,7 @@ class Definition(Struct, frozen=True, kw_only=True):
     config: Config
     runners: tuple[Runner, ...]
     created_at: str
+    order: int = 0
     jitter_ms: int = 0
     catch_up: bool = False
     leader_lock: str | None = None

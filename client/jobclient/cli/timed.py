@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from jobclient import rawjson
 from jobclient.cli import exits, quantities, start, words
 from jobclient.cli.options import Option, UsageError, Verb
 from jobclient.cli.render import Cell, escape, quote
@@ -62,7 +63,16 @@ def _what(given: Given, console: Console) -> dict[str, object]:
     if given.operands:
         raise UsageError("timed add: either a command, or --builtin, or --method")
     what: dict[str, object] = {"method": method} if builtin is None else {"builtin": builtin}
+    if given.has("params"):
+        what["params"] = _json(given.text("params") or "")
     return {**what, "timeoutMs": given.number("timeout")} if given.has("timeout") else what
+
+
+def _json(text: str) -> object:
+    try:
+        return rawjson.decode(text.encode("utf-8", "surrogateescape"))
+    except rawjson.BadJson as exc:
+        raise UsageError(f"--params: not JSON: {exc}") from None
 
 
 def list_schedules(given: Given, link: Link, console: Console) -> int:
@@ -228,6 +238,7 @@ VERBS = (
         Option("--agent", "NAME", "run an agent; then one word, its prompt"),
         Option("--builtin", "NAME", "let the broker do it itself: cleanup"),
         Option("--method", "METHOD", "send this to the backend"),
+        Option("--params", "JSON", "with these parameters"),
         Option("--leader-lock", "FILE", "of the brokers that share this file only one runs it"),
         Option("--max-tasks", "N", "told to what it runs"),
         Option("--max-messages", "N", "told to what it runs"),
