@@ -49,7 +49,7 @@ def add(given: Given, link: Link, console: Console) -> int:
         console.json({"schedule": schedule})
     else:
         by_hand = f"by hand  -> jobctl timed tick {quote(schedule['name'])}"
-        often = f"every {_every(schedule)}, next {_next(schedule)}" if schedule["nextAt"] else by_hand
+        often = f"{_every(schedule)}, next {_next(schedule)}" if schedule["nextAt"] else by_hand
         console.print(f"{escape(schedule['name'])}  {often}")
     return exits.OK
 
@@ -72,7 +72,7 @@ def _json(text: str) -> object:
     try:
         return rawjson.decode(text.encode("utf-8", "surrogateescape"))
     except rawjson.BadJson as exc:
-        raise UsageError(f"--params: not JSON: {exc}") from None
+        raise UsageError(f"--params: {exc}") from None
 
 
 def list_schedules(given: Given, link: Link, console: Console) -> int:
@@ -113,7 +113,7 @@ def _row(schedule: Message) -> list[Cell]:
 
 
 def _every(schedule: Message) -> str:
-    return f"every {quantities.duration(schedule['everyMs'])}" if schedule["everyMs"] else "by hand"
+    return f"every {quantities.interval(schedule['everyMs'])}" if schedule["everyMs"] else "by hand"
 
 
 def _next(schedule: Message) -> str:
@@ -153,12 +153,12 @@ def show(given: Given, link: Link, console: Console) -> int:
 
 
 def _facts(schedule: Message) -> Iterator[tuple[str, str]]:
-    yield "every", _every(schedule)
-    yield "jitter", quantities.duration(schedule["jitterMs"]) if schedule["jitterMs"] else ""
+    yield "ticks", _every(schedule)
+    yield "jitter", quantities.interval(schedule["jitterMs"]) if schedule["jitterMs"] else ""
     yield "catch-up", "yes" if schedule["catchUp"] else ""
     yield "next", _next(schedule)
     for runner in schedule["runners"]:
-        limit = "" if runner["timeoutMs"] is None else f"  (time {quantities.limit(runner['timeoutMs'])})"
+        limit = f"  (time {quantities.interval(runner['timeoutMs'])})" if runner["timeoutMs"] else ""
         yield "runs", f"{escape(runner['name'])}: {_runner(runner)}{limit}"
     last = schedule["last"]
     if last is not None:
