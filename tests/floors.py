@@ -43,7 +43,7 @@ CLIENT = (
     # 1: places and texts
     ("paths", "rawjson", "units"),
     # 2: a socket, a process, what surrounds us
-    ("asyncraw", "holder", "raw", "spawn", "surroundings"),
+    ("asyncraw", "holder", "raw", "spawn", "surroundings", "systemctl"),
     # 3: find a broker or start one
     ("launch",),
     # 4: a connection that comes back

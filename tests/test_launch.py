@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from jobclient import holder, launch, paths, spawn
+from jobclient import holder, launch, paths, systemctl
 from jobclient.protocol import errors
 from scripted import Scripted
 
@@ -222,9 +222,9 @@ def test_what_a_service_manager_told_us_is_not_for_the_broker(
 
 
 def test_systemd_is_asked_only_for_the_usual_places(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert not spawn.unit_installed("default")  # our places are not the unit's
+    assert not systemctl.installed("default")  # our places are not the unit's
     monkeypatch.delenv("JOBBROKER_RUNTIME_DIR")
     monkeypatch.delenv("JOBBROKER_STATE_DIR")
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(state))  # no systemd/private in there
-    assert not spawn.unit_installed("default")
-    assert not spawn.unit_installed("ci")
+    assert not systemctl.installed("default")
+    assert not systemctl.installed("ci")

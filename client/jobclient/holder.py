@@ -9,6 +9,8 @@ import time
 
 from jobclient import paths, rawjson
 
+_LOOK_SECONDS = 0.02
+
 
 class Holder:
     """The broker that holds the lock, as far as it has said who it is: pid 0 and no socket while it starts."""
@@ -69,10 +71,17 @@ def terminate(instance: str) -> bool:
     return True
 
 
-def await_gone(instance: str, deadline: float) -> bool:
-    """Wait until nobody holds the lock; False if somebody still does at the deadline."""
-    while find(instance) is not None:
+def named(instance: str, deadline: float) -> Holder | None:
+    """The broker, once it has said who it is, if it does so before the deadline; None if there is none."""
+    while (found := find(instance)) is not None and not found.pid and time.monotonic() < deadline:
+        time.sleep(_LOOK_SECONDS)
+    return found
+
+
+def await_gone(instance: str, pid: int, deadline: float) -> bool:
+    """Wait until that broker holds the lock no more, whoever does then; False if it still does at the deadline."""
+    while (found := find(instance)) is not None and found.pid == pid:
         if time.monotonic() >= deadline:
             return False
-        time.sleep(0.02)
+        time.sleep(_LOOK_SECONDS)
     return True

@@ -11,7 +11,7 @@ import fcntl
 import os
 import time
 
-from jobclient import holder, paths, raw, spawn
+from jobclient import holder, paths, raw, spawn, systemctl, units
 from jobclient.protocol import errors
 
 TYPE_CHECKING = False
@@ -110,7 +110,7 @@ class _Search:
                 locked=self._lock >= 0,
                 held=found is not None,
                 may_start=self._may_start,
-                unit=self._unit and self._lock >= 0 and spawn.unit_installed(self._instance),
+                unit=self._unit and self._lock >= 0 and systemctl.installed(self._instance),
             )
             connection = self._take(step, found)
             if connection is not None:
@@ -130,8 +130,8 @@ class _Search:
                     self._pause(found)
             case "unit":
                 self._unit = False
-                self._tried.append("systemctl --user start jobbroker.socket")
-                spawn.start_unit()
+                self._tried.append(f"systemctl --user start {units.unit(self._instance)}.socket")
+                systemctl.start_socket(self._instance)
             case "spawn":
                 return self._spawn()
             case "give_up":

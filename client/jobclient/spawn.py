@@ -1,4 +1,4 @@
-"""Start a broker: through the user's systemd where its socket unit is installed, else as a detached process."""
+"""Start a broker as a detached process."""
 
 from __future__ import annotations
 
@@ -11,9 +11,7 @@ from jobclient.protocol.errors import BrokerUnavailable
 
 EX_TEMPFAIL = 75
 """The exit status of a broker that found another one running."""
-UNIT = "jobbroker"
 
-_SYSTEMCTL_SECONDS = 20.0
 _TAIL_LINES = 12
 _TAIL_BYTES = 4096
 _NOT_FOR_IT = ("NOTIFY_SOCKET", "LISTEN_", "WATCHDOG_")
@@ -76,34 +74,3 @@ class Spawned:
             file.seek(max(self._begin, size - _TAIL_BYTES))
             lines = file.read().decode("utf-8", "replace").splitlines()
         return "".join(f"\n  {line}" for line in lines[-_TAIL_LINES:])
-
-
-def unit_installed(instance: str) -> bool:
-    """Whether the user's systemd would start this broker at the place where we look for it."""
-    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
-    if instance != paths.DEFAULT_INSTANCE or not runtime:
-        return False
-    if os.environ.get("JOBBROKER_RUNTIME_DIR") or os.environ.get("JOBBROKER_STATE_DIR"):
-        return False  # the unit serves the usual places
-    return os.path.exists(os.path.join(runtime, "systemd", "private")) and _systemctl("is-enabled", f"{UNIT}.socket")
-
-
-def start_unit() -> bool:
-    """Start the socket unit, whatever became of the service before; whether systemd says it is up."""
-    _systemctl("reset-failed", f"{UNIT}.service")
-    return _systemctl("start", f"{UNIT}.socket")
-
-
-def _systemctl(verb: str, unit: str) -> bool:
-    try:
-        done = subprocess.run(
-            ["systemctl", "--user", "--quiet", verb, unit],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            timeout=_SYSTEMCTL_SECONDS,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return False
-    return done.returncode == 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 
-from jobclient import holder, launch, paths
+from jobclient import holder, launch, paths, systemctl, units
 from jobclient.cli import exits
 from jobclient.cli.console import OUT, write
 from jobclient.cli.options import Option, Verb
@@ -30,7 +30,9 @@ _LOOK_SECONDS = 0.2
 
 
 def status(given: Given, link: Link, console: Console) -> int:
-    """Say how the broker is, without starting one."""
+    """Say how the broker is, without starting one: not by connecting to a socket unit, either."""
+    if systemctl.installed(link.instance) and holder.find(link.instance) is None:
+        raise errors.BrokerUnavailable("no broker is running, systemd starts one with the next call  -> jobctl list")
     with Link(link.instance, autospawn=False) as careful:
         answer = careful.request("broker/status")
     if given.has("json"):
@@ -38,7 +40,7 @@ def status(given: Given, link: Link, console: Console) -> int:
     elif given.has("quiet"):
         console.print(str(answer["pid"]))
     else:
-        console.print(*_describe(answer))
+        console.print(*_describe(answer), *_service(link.instance, answer["pid"]))
     return exits.FAILED if answer["degraded"] else exits.OK
 
 
@@ -57,6 +59,19 @@ def _describe(answer: Message) -> list[str]:
     return lines + [f"  warning {escape(what)}" for what in answer["warnings"]]
 
 
+def _service(instance: str, pid: int) -> list[str]:
+    """How its units are, if there are any."""
+    if not (systemctl.usual_places() and systemctl.reachable()):
+        return []
+    name = units.unit(instance)
+    socket = systemctl.show(f"{name}.socket", "ActiveState", "UnitFileState")
+    if not socket.get("UnitFileState"):
+        return []
+    how = f"{name}.socket is {socket['UnitFileState']} and {socket.get('ActiveState')}"
+    ours = "runs this broker" if systemctl.main_pid(instance) == pid else "does not run this broker  -> jobctl doctor"
+    return [f"  systemd {how}, {name}.service {ours}"]
+
+
 def start(_: Given, link: Link, console: Console) -> int:
     """Start a broker, unless one runs; asked for by name, it is started whatever JOBBROKER_AUTOSPAWN says."""
     connection = launch.reach(link.instance, link.deadline(), may_start=True)
@@ -69,20 +84,27 @@ def start(_: Given, link: Link, console: Console) -> int:
 def stop(given: Given, link: Link, console: Console) -> int:
     """Stop the broker."""
     mode = "cancelJobs" if given.text("jobs") == "cancel" else "keepJobs"
-    if _end(link, mode):
+    service = systemctl.main_pid(link.instance)
+    if end_broker(link, mode):
         console.note("the broker has stopped" + ("; its jobs go on" if mode == "keepJobs" else "; so have its jobs"))
+        if service:
+            console.note(f"systemd starts it again when somebody connects  -> {_stop_command(link.instance)}")
     else:
         console.note("no broker is running")
     return exits.OK
 
 
+def _stop_command(instance: str) -> str:
+    return f"systemctl --user stop {units.unit(instance)}.socket"
+
+
 def restart(given: Given, link: Link, console: Console) -> int:
     """Stop the broker, whatever version it is, and start one; jobs go on."""
-    _end(link, "keepJobs")
+    end_broker(link, "keepJobs")
     return start(given, link, console)
 
 
-def _end(link: Link, mode: str) -> bool:
+def end_broker(link: Link, mode: str = "keepJobs") -> bool:
     """Let the broker end and wait until it has; False if there is none.
 
     Works across versions of the protocol: shutdown is asked for without a look at the version, and a broker that does
@@ -91,10 +113,10 @@ def _end(link: Link, mode: str) -> bool:
     Raises:
         BrokerUnavailable: it is still there.
     """
-    found = holder.find(link.instance)
+    deadline = time.monotonic() + STOP_SECONDS
+    found = holder.named(link.instance, deadline)
     if found is None:
         return False
-    deadline = time.monotonic() + STOP_SECONDS
     try:
         _ask_to_leave(found.socket or paths.socket_path(link.instance), mode, deadline)
     except (OSError, errors.JobBrokerError) as exc:
@@ -102,7 +124,7 @@ def _end(link: Link, mode: str) -> bool:
             raise errors.BrokerUnavailable(f"the broker was asked to cancel its jobs and stop, but: {exc}") from exc
         holder.terminate(link.instance)
         deadline = time.monotonic() + STOP_SECONDS
-    if not holder.await_gone(link.instance, deadline):
+    if not holder.await_gone(link.instance, found.pid, deadline):
         raise errors.BrokerUnavailable(
             f"the broker (pid {found.pid}) was asked to stop and has not  -> kill -9 {found.pid} (jobs survive that)"
         )

@@ -31,6 +31,7 @@ FILES = {
     "events": "events",
     "broker status": "broker", "broker start": "broker", "broker stop": "broker", "broker restart": "broker",
     "broker logs": "broker", "socket-path": "broker", "rpc": "bridge",
+    "broker install": "service", "broker uninstall": "service",
     "backend list": "backend", "backend show": "backend", "backend test": "backend",
     "config show": "config", "config check": "config", "config path": "config",
     "timed add": "timed", "timed list": "timed", "timed show": "timed", "timed remove": "timed", "timed tick": "timed",
