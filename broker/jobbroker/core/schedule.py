@@ -13,6 +13,7 @@ from jobbroker.core.tick import State
 from jobclient.protocol.wire import StartParams
 
 MAX_RUNNERS = 100
+MAX_NAME = 200
 Kind = Literal["command", "backend", "builtin"]
 
 
@@ -86,11 +87,13 @@ def name_of(text: str, taken: Iterable[str] = ()) -> str:
     """A name as it is kept: without blanks around it.
 
     Raises:
-        Refused: it is empty, taken, or the broker's own.
+        Refused: it is empty, too long, no text for an environment, taken, or the broker's own.
     """
     name = text.strip()
     if not name:
         raise Refused("is empty")
+    if len(name) > MAX_NAME or "\0" in name:
+        raise Refused(f"has 1 to {MAX_NAME} characters, and no NUL")
     if name == FRAMEWORK:
         raise Refused(f"{name!r} is the broker's own")
     if name in taken:
