@@ -21,7 +21,8 @@ BROKER = (
         "leftover", "lines", "listener", "lock", "log", "notify", "orphan", "outbox", "output", "pattern", "pausing",
         "plainfile", "processes", "profile_choice", "profile_files", "profile_lines", "requests", "rows", "scheduled",
         "schedulefacts", "schema", "searching", "settings", "stdin", "stdio", "store", "systemd", "takeover", "ticklog",
-        "tickreading", "timer", "totals", "unfinished", "values", "volatile", "waiting", "wiretext",
+        "tickreading", "timer", "totals", "tracing", "unfinished", "values", "volatile", "waiting",
+        "wiretext",
     ),
     # 3: the jobs
     (

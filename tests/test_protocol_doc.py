@@ -22,6 +22,7 @@ RESULTS: dict[str, type[Struct] | None] = {
     "broker/ping": wire.Ping,
     "broker/status": wire.BrokerStatus,
     "broker/shutdown": wire.Done,
+    "broker/trace": wire.Tracing,
     "job/start": wire.Started,
     "job/get": wire.OneJob,
     "job/list": wire.JobList,
@@ -61,6 +62,7 @@ NOTIFICATIONS: dict[str, type[Struct] | None] = {
     "notifications/job/output": wire.JobOutput,
     "notifications/timed/tick": wire.Tick,
     "notifications/broker/shuttingDown": wire.BrokerShuttingDown,
+    "notifications/broker/trace": wire.Traced,
     "initialized": None,
     "exit": None,
     "$/cancelRequest": wire.CancelRequestParams,
@@ -87,6 +89,7 @@ TYPES: dict[str, type[Struct]] = {
     "limits": wire.Limits,
     "places": wire.Places,
     "clientInfo": wire.ClientInfo,
+    "connection": wire.Connection,
 }
 VALUES = {"status": wire.Status, "reason": wire.Reason, "decision": wire.Decision}
 LIMITS = [

@@ -124,6 +124,14 @@ GOLDEN: list[tuple[type[Result], str]] = [
     (wire.Done, "{}"),
     (wire.Ping, f"{{{PING}}}"),
     (wire.BrokerStatus, STATUS),
+    (
+        wire.Tracing,
+        '{"connections":[{"number":1,"pid":7,"client":"vim","framing":"headers"}]}',
+    ),
+    (
+        wire.Traced,
+        '{"connection":1,"time":"2030-01-02T03:04:05.678Z","direction":"in","text":"{}","size":2,"dropped":3}',
+    ),
     (wire.Started, f'{{"job":{QUEUED},"created":true}}'),
     (wire.OneJob, f'{{"job":{ENDED}}}'),
     (wire.ResultResult, f'{{"job":{QUEUED},"result":{LEFT}}}'),

@@ -51,7 +51,9 @@ class Connection:
         self._outbox = Outbox(sock)
         self._unfinished = Unfinished()
         self._slice_end = 0.0
-        self._holding = Holding(self._outbox.post)
+        self._holding = Holding(self._post)
+        self._tracing = broker.events.tracing
+        self.number = self._tracing.join(self)
         self._passage = None if broker.backend is None else Passage(broker.backend, self._deliver, self._introduce)
         self._nursery: trio.Nursery
 
@@ -67,6 +69,7 @@ class Connection:
             if self._passage is not None:
                 self._passage.close()
             self.broker.events.unsubscribe(self)
+            self._tracing.leave(self)
             self.broker.disconnected(self)
             trio.lowlevel.notify_closing(self._socket)
             self._socket.close()
@@ -84,11 +87,22 @@ class Connection:
         self._holding.notify(job, self._reader.frame(message))
         return True
 
+    def describe(self) -> wire.Connection:
+        """Who is at the other end, for those who trace."""
+        origin = self.origin
+        return wire.Connection(number=self.number, pid=origin.pid, client=origin.client, framing=self._reader.framing)
+
+    def _post(self, framed: bytes) -> None:
+        if self._tracing.active:
+            start = framed.index(b"\r\n\r\n") + 4 if self._reader.framing == "headers" else 0
+            self._tracing.note(self.number, "out", framed, start)
+        self._outbox.post(framed)
+
     async def say_goodbye(self, notice: bytes) -> None:
         """The broker ends: refuse what is unfinished, say so, and wait until the client has got all of it."""
         self._unfinished.refuse()
         await self._unfinished.none_left()
-        self._outbox.post(self._reader.frame(notice))
+        self._post(self._reader.frame(notice))
         await self._outbox.flushed()
 
     def end(self) -> None:
@@ -160,6 +174,8 @@ class Connection:
                 error = errors.TooLarge(f"a message may have {MAX_MESSAGE} bytes; split it")
                 self._answer(jsonrpc.encode_error(b"null", error))
                 continue
+            if self._tracing.active:
+                self._tracing.note(self.number, "in", message)
             call = jsonrpc.decode(message)
             if isinstance(call, jsonrpc.Batch):
                 await self._take_batch(call)
@@ -189,7 +205,7 @@ class Connection:
     def _deliver(self, message: bytes, lossy: bool) -> None:
         """What the backend has for this client; what may be lost, is, rather than that the client is."""
         if not (lossy and self._outbox.crowded):
-            self._outbox.post(self._reader.frame(message))
+            self._post(self._reader.frame(message))
 
     def _take_call(self, call: jsonrpc.Call) -> None:
         if self._passage is not None and self._passage.take(call):
@@ -272,7 +288,7 @@ class Connection:
 
     def _answer(self, answer: bytes, context: Call | None = None) -> None:
         if answer:
-            self._outbox.post(self._reader.frame(answer))
+            self._post(self._reader.frame(answer))
         for job in context.held if context is not None else ():
             self._holding.release(job)
 

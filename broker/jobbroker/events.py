@@ -9,6 +9,7 @@ from jobbroker.core.changes import Changes, Since
 from jobbroker.core.job import Snapshot, is_live
 from jobbroker.core.table import Matches
 from jobbroker.feeds import Feeds
+from jobbroker.tracing import Tracing
 from jobclient.protocol import jsonrpc, wire
 
 UPDATED = "notifications/job/updated"
@@ -65,12 +66,14 @@ class Events:
         epoch: this daemon's, so that a cursor of another one is known as such.
         changes: the order of all changes.
         feeds: what jobs write, for those who subscribed to that too.
+        tracing: what connections say, for those who want to see it.
     """
 
     def __init__(self, epoch: str, changes: Changes, feeds: Feeds) -> None:
         self.epoch = epoch
         self.changes = changes
         self.feeds = feeds
+        self.tracing = Tracing()
         self._subscribers: dict[Subscriber, Subscription] = {}
         self._of_ticks: dict[Subscriber, None] = {}
 

@@ -86,6 +86,16 @@ def shutdown(call: Call, params: wire.ShutdownParams) -> wire.Done:
     return wire.Done()
 
 
+def trace(call: Call, params: wire.TraceParams) -> wire.Tracing:
+    """Show what connections say from now on, until this one ends."""
+    tracing = call.broker.events.tracing
+    if params.on is False:
+        tracing.ignore(call.caller)
+    else:
+        tracing.listen(call.caller, params.connection)
+    return wire.Tracing(connections=tracing.connections())
+
+
 def initialize(call: Call, params: wire.InitializeParams) -> wire.Initialized:
     """Nobody needs to call this first; who does learns what there is."""
     if params.client_info is not None and params.client_info.name:
@@ -106,6 +116,7 @@ METHODS = {
     "broker/ping": Method(wire.Nothing, ping),
     "broker/status": Method(wire.Nothing, status),
     "broker/shutdown": Method(wire.ShutdownParams, shutdown),
+    "broker/trace": Method(wire.TraceParams, trace),
     "initialize": Method(wire.InitializeParams, initialize),
     "shutdown": Method(Anything, end_of_session),
 }

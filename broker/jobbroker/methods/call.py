@@ -36,6 +36,11 @@ class Caller(Subscriber, Protocol):
     broker: Broker
     origin: wire.Origin
     methods: tuple[str, ...]
+    number: int
+
+    def describe(self) -> wire.Connection:
+        """Who is at the other end."""
+        ...
 
     def hold(self, job: str) -> None:
         """Keep notifications of that job back until the call is answered."""

@@ -30,7 +30,7 @@ FILES = {
     "clean": "cleaning", "export": "export",
     "events": "events",
     "broker status": "broker", "broker start": "broker", "broker stop": "broker", "broker restart": "broker",
-    "broker logs": "broker", "socket-path": "broker", "rpc": "bridge",
+    "broker logs": "broker", "broker trace": "tracing", "socket-path": "broker", "rpc": "bridge",
     "broker install": "service", "broker uninstall": "service",
     "backend list": "backend", "backend show": "backend", "backend test": "backend",
     "config show": "config", "config check": "config", "config path": "config",

@@ -9,6 +9,7 @@ from __future__ import annotations
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Literal
 
 MAX_MESSAGE = 16 * 1024 * 1024
 """Bytes in one message, either way (CONTRACT section 6). codex app-server and most language servers have no limit;
@@ -182,14 +183,16 @@ class EitherReader:
 
     Attributes:
         frame: puts a message to that client into its own framing: lines, until it has said something else.
+        framing: which that is, None before it is known.
     """
 
-    __slots__ = ("_limit", "_reader", "frame")
+    __slots__ = ("_limit", "_reader", "frame", "framing")
 
     def __init__(self, limit: int = MAX_MESSAGE) -> None:
         self._limit = limit
         self._reader: LineReader | HeaderReader | None = None
         self.frame: Callable[[bytes], bytes] = encode_line
+        self.framing: Literal["lines", "headers"] | None = None
 
     def feed(self, chunk: bytes) -> list[bytes | Oversized]:
         """Take the next bytes of the stream; return the messages they complete, in order.
@@ -210,10 +213,11 @@ class EitherReader:
 
     def _choose(self, chunk: bytes) -> LineReader | HeaderReader:
         if chunk[0] in _FIRST_OF_LINE:
+            self.framing = "lines"
             return LineReader(self._limit)
         if chunk[0] not in _FIRST_OF_HEADERS:
             raise FramingLost(f"no framing we know: {chunk[:16]!r}", spoken=False)
-        self.frame = encode_headers
+        self.frame, self.framing = encode_headers, "headers"
         return HeaderReader(self._limit)
 
 

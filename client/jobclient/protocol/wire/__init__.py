@@ -18,10 +18,15 @@ from jobclient.protocol.wire.backend import (
 )
 from jobclient.protocol.wire.broker import (
     BrokerStatus as BrokerStatus,
+    Connection as Connection,
+    Direction as Direction,
     Limits as Limits,
     Ping as Ping,
     Places as Places,
     ShutdownParams as ShutdownParams,
+    Traced as Traced,
+    TraceParams as TraceParams,
+    Tracing as Tracing,
 )
 from jobclient.protocol.wire.control import (
     Cancelled as Cancelled,

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
+from msgspec import Struct
+
 from jobclient.protocol.wire.backend import Backend
 from jobclient.protocol.wire.job import Amount, ShutdownMode
 from jobclient.protocol.wire.message import Params, Result
@@ -60,3 +64,40 @@ class ShutdownParams(Params):
 
     mode: ShutdownMode | None = None
     grace_ms: Amount | None = None
+
+
+Direction = Literal["in", "out"]
+"""To the broker, or from it."""
+
+
+class Connection(Struct, kw_only=True, frozen=True, rename="camel"):
+    """A client that is connected. `framing` is null until it has said something."""
+
+    number: int
+    pid: int
+    client: str
+    framing: Literal["lines", "headers"] | None
+
+
+class TraceParams(Params):
+    """`broker/trace`: of one connection, or of all that do not trace; `on` false ends it."""
+
+    connection: Amount | None = None
+    on: bool | None = None
+
+
+class Tracing(Result):
+    """`broker/trace`: who is connected, whoever asks among them."""
+
+    connections: list[Connection]
+
+
+class Traced(Result):
+    """`notifications/broker/trace`: a message, or its beginning; `dropped` messages before it did not come."""
+
+    connection: int
+    time: str
+    direction: Direction
+    text: str
+    size: int
+    dropped: int
