@@ -39,6 +39,7 @@ from jobbroker.core.tickevents import (
     Tick,
     Trigger,
 )
+from jobbroker.core.unclosed import DIED
 from jobbroker.history import History
 from jobbroker.leadership import Leaders
 from jobbroker.runners import Builtin, Here, Start
@@ -151,7 +152,7 @@ class Ticking:
         )
         if flight is not None:
             left = (flight.job,) if flight.job is not None and self._jobs.find(flight.job) is not None else ()
-            self._feed(scheduled, Cut("the broker died during the tick", left))
+            self._feed(scheduled, Cut(DIED, left))
         self._note_change(scheduled, scheduled.state)
         for job, (batch, runner) in scheduled.state.left.items():
             self._nursery.start_soon(self._await_left, scheduled, job, batch, runner)

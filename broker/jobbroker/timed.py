@@ -18,10 +18,12 @@ from jobbroker.core.due import DueTimes, Moment, look
 from jobbroker.core.entry import Line
 from jobbroker.core.job import Snapshot, timestamp
 from jobbroker.core.schedule import Definition, Standing
+from jobbroker.core.unclosed import settle
 from jobbroker.scheduled import Scheduled, Waiting
 from jobbroker.schedulefacts import ScheduleFacts
 from jobbroker.ticking import Ticking
 from jobbroker.ticklog import TickLog
+from jobbroker.tickreading import Entry, Wanted, last
 from jobbroker.timer import Timer
 from jobclient.protocol import errors
 
@@ -29,6 +31,8 @@ SLICE_MS = 10
 """How long due schedules are seen to before everybody else gets a turn."""
 DRAIN_SECONDS = 0.5
 """How long a broker that ends waits for ticks to end by themselves."""
+LAST_LINES = 2000
+"""Lines of the log of a broker that died that may have more to say of ticks than the store has."""
 FLUSH_SECONDS = 1.0
 """How long it waits for its last lines to be written."""
 
@@ -66,7 +70,7 @@ class Timed:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self.log.run)
                 await nursery.start(self.ticking.run)
-                self._load(live)
+                self._load(live, await trio.to_thread.run_sync(self._last_lines))
                 task_status.started()
                 while True:
                     await self._timer.wait()
@@ -75,8 +79,11 @@ class Timed:
             self._timer.close()
             self.ticking.leaders.keep(set())
 
-    def _load(self, live: Iterable[Snapshot]) -> None:
-        """Schedules as the last broker left them."""
+    def _last_lines(self) -> list[Entry]:
+        return last(self.log.folder, timestamp(wall_ms())[:10], Wanted(), LAST_LINES).entries
+
+    def _load(self, live: Iterable[Snapshot], lines: list[Entry]) -> None:
+        """Schedules as the last broker left them, and as the last lines of its log have them."""
         self.ticking.paused = self._facts.paused()
         found = self._facts.all(self._moment())
         states = [standing.state for _, standing in found]
@@ -88,9 +95,13 @@ class Timed:
                 jobs.setdefault(snapshot.job.tick.schedule, []).append(snapshot)
         if found:
             self._note_loop("started", [definition for definition, _ in found])
+        missing, over = settle(lines, {definition.name: standing.state for definition, standing in found})
+        for name, line in missing:
+            self.ticking.note(line, name)
         for definition, standing in found:
             scheduled = self.schedules[definition.name] = Scheduled(definition, standing, self._salt)
             self._order = definition.order
+            scheduled.state = over.get(definition.name, scheduled.state)
             self.ticking.adopt(scheduled, jobs.get(definition.name, []))
             self._await_next(scheduled)
 
