@@ -83,7 +83,7 @@ async def shell(client: AsyncClient, script: str) -> wire.Job:
 
 
 def public(kind: type) -> dict[str, Any]:
-    return {name: member for name, member in vars(kind).items() if not name.startswith("_")}
+    return {name: getattr(kind, name) for name in dir(kind) if not name.startswith("_")}
 
 
 @pytest.mark.parametrize("name", sorted(public(Client)))
@@ -158,6 +158,27 @@ def test_backends(run: Run) -> None:
             await client.backend_request("x")
         with pytest.raises(errors.InvalidParams, match="no backend to take a turn"):
             await client.start_turn("x", {}, name="turn")
+
+    run(main)
+
+
+def test_timed_jobs(run: Run) -> None:
+    async def main(client: AsyncClient) -> None:
+        async with client.events(ticks=True) as events:
+            await shell(client, "sleep 60")
+            await anext(events)
+            made = await client.timed_add(wire.AddParams(name="nightly", every_ms=0, argv=["true"]))
+            assert (await client.timed_show("nightly")).name == made.name == "nightly"
+            tick = await client.timed_tick("nightly", wait=True)
+            while not isinstance(told_of := await anext(events), wire.Tick):
+                pass
+            assert (told_of.batch_id, told_of.decision) == (tick.batch_id, "scheduled")
+        assert (await client.timed_pause("nightly")).paused
+        assert not (await client.timed_resume("nightly")).paused
+        assert [each.name for each in (await client.timed_list()).schedules] == ["nightly"]
+        await client.timed_stage(wire.StageParams(batch_id=tick.batch_id, runner="nightly", stage="mine"))
+        assert "mine" in [line["stage"] for line in (await client.timed_log("nightly")).entries]
+        assert (await client.timed_remove("nightly", wait_ms=5000)).jobs == []
 
     run(main)
 
