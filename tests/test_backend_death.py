@@ -157,6 +157,19 @@ def test_rule_12_last_words_that_are_still_in_the_pipe_are_heard(new_home: Calla
     assert home.wait() == 1
 
 
+def test_rule_13_r082_what_is_told_has_been_written_down(new_home: Callable[..., Home]) -> None:
+    home = codex(new_home)
+    wire, deaf = home.connect(), home.connect()
+    job = turn(wire, "respond", "never")
+    deaf.write({"id": 1, "method": "big", "params": {"size": 3_000_000}})
+    wire.call("echo")
+    wire.send("die", code=3)
+    assert wire.note("notifications/broker/shuttingDown")["lostJobs"] == [job["id"]]
+    home.kill()  # it still waits for the one that does not read
+    home.start()
+    assert "exit status 3" in home.connect().get(job["id"])["error"], "and not what the next broker would conclude"
+
+
 def test_rule_13_r081_a_client_that_does_not_read_does_not_keep_the_broker(new_home: Callable[..., Home]) -> None:
     home = generic(new_home)
     deaf, other = home.connect(), home.connect()

@@ -343,6 +343,35 @@ def test_rule_15_who_cannot_answer_at_work_is_not_asked_before_he_is_late() -> N
     assert hung(desk)
 
 
+def test_rule_15_silence_counts_from_the_request() -> None:
+    desk = codex()
+    desk.pass_time(1000)
+    desk.ask(1, 1, "model/list", {})
+    desk.pass_time(29)
+    assert [message["method"] for message in desk.sent()] == ["model/list"]
+    desk.pass_time(1)
+    assert [message["method"] for message in desk.sent()] == ["broker/ping"]
+
+
+def test_rule_15_a_client_that_comes_is_reason_to_look() -> None:
+    desk = codex()
+    desk.pass_time(1000)
+    assert desk.sent() == []
+    desk.ask(1, 1, "initialize", {})
+    assert desk.got(1)[0]["result"] == {"server": "here"}
+    desk.pass_time(0)
+    (probe,) = desk.sent()
+    assert probe["method"] == "broker/ping"
+    desk.pass_time(30)
+    assert hung(desk)
+    desk.say(id=probe["id"], error={"code": -32601, "message": "?"})
+    assert not hung(desk)
+    desk.sent()
+    desk.ask(2, 1, "initialize", {})
+    desk.pass_time(29)
+    assert desk.sent() == [], "it was heard just now"
+
+
 def test_rule_15_nothing_is_due_while_nothing_is_owed() -> None:
     desk = codex()
     assert desk.router.due() is None

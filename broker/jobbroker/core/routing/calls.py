@@ -28,17 +28,19 @@ class Call:
         asked: the clients that wait for the answer, each with its own id of the request.
         turn: the turn it belongs to.
         method: what is asked.
+        made: when.
         deadline: when it is given up.
         sent: whether the backend has it.
         counted: the refcount it is the first call of.
     """
 
-    __slots__ = ("asked", "bid", "counted", "deadline", "message", "method", "purpose", "sent", "turn")
+    __slots__ = ("asked", "bid", "counted", "deadline", "made", "message", "method", "purpose", "sent", "turn")
 
-    def __init__(self, bid: int, purpose: Purpose, method: str, deadline: float) -> None:
+    def __init__(self, bid: int, purpose: Purpose, method: str, made: float, deadline: float) -> None:
         self.bid = bid
         self.purpose: Purpose = purpose
         self.method = method
+        self.made = made
         self.deadline = deadline
         self.asked: list[tuple[Client, int | str]] = []
         self.turn: str | None = None
@@ -72,15 +74,19 @@ class Calls:
         """All of them, oldest first."""
         return iter(list(self._calls.values()))
 
-    def new(self, purpose: Purpose, method: str, deadline: float) -> Call:
+    def new(self, purpose: Purpose, method: str, now: float, deadline: float) -> Call:
         """A request with an id of its own."""
         self._last += 1
-        call = self._calls[self._last] = Call(self._last, purpose, method, deadline)
+        call = self._calls[self._last] = Call(self._last, purpose, method, now, deadline)
         heapq.heappush(self._deadlines, (deadline, call.bid))
         if len(self._deadlines) > 2 * len(self._calls) + _SLACK:  # of those answered long before their time
             self._deadlines = [(call.deadline, bid) for bid, call in self._calls.items()]
             heapq.heapify(self._deadlines)
         return call
+
+    def oldest(self) -> float | None:
+        """When the oldest of what the backend works on was asked."""
+        return next((call.made for call in self._calls.values() if call.sent and call.purpose != "probe"), None)
 
     def ask(self, call: Call, client: Client, identity: int | str) -> None:
         """A client waits for the answer."""

@@ -35,7 +35,7 @@ class Desk:
         handshake: the answer to the handshake, once there is one.
         clients: in the order they came.
         dropped: answers that came too late, and messages nobody could be found for.
-        owed: a request was given up that it had, and nothing was heard since.
+        owed: since when a sign of life is wanted: a request was given up that it had, or somebody was answered for it.
         unsent: bytes of messages that wait here.
     """
 
@@ -89,7 +89,7 @@ class Desk:
 
     def call(self, purpose: Purpose, method: str, now: float, seconds: float) -> Call:
         """A request to the backend, not sent yet."""
-        return self.calls.new(purpose, method, now + seconds)
+        return self.calls.new(purpose, method, now, now + seconds)
 
     def send_call(self, call: Call, params: Json) -> None:
         """Send a request as soon as the backend takes one more."""

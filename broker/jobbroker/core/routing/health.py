@@ -30,15 +30,14 @@ class Health:
         self._missed = 0
         self.hung = False
 
-    def due(self, *, pending: bool, busy: bool, since: float) -> float | None:
+    def due(self, *, since: float | None, busy: bool) -> float | None:
         """When to look again; None while nothing is expected of it.
 
         Args:
-            pending: it owes an answer.
+            since: when it was given the oldest of what it owes, if it owes anything.
             busy: it works, and some cannot answer then.
-            since: when it was given the oldest of what it owes, if that was after its last word.
         """
-        if not pending or self.hung or (busy and not self._rules.while_busy):
+        if since is None or self.hung or (busy and not self._rules.while_busy):
             return None
         if self._probed is not None:
             return self._probed + self._rules.wait

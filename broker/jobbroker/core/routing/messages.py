@@ -32,7 +32,6 @@ def read_params(params: bytes) -> Json:
     if params is NO_PARAMS:
         return None
     try:
-        params.decode()
         value: Json = _values.decode(params)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
         raise errors.InvalidRequest(f"`params` cannot be passed on to the backend: {exc}") from exc
@@ -79,14 +78,10 @@ def _members(value: Json) -> Iterable[Json]:
 def read_message(text: bytes) -> dict[str, Json] | None:
     """A message of the backend; None for what is none. Half a surrogate pair is mended, the rest of it counts."""
     try:
-        text.decode()
-    except UnicodeDecodeError:
-        text = text.decode(errors="replace").encode()
-    try:
         return _objects.decode(text)
     except RecursionError:
         return None
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         pass
     try:
         return _objects.decode(mend(text))

@@ -263,8 +263,8 @@ class Router:
         desk = self._desk
         if desk.state != "up":
             return None
-        working = desk.calls.sent > 0
-        return desk.health.due(pending=working or desk.owed is not None, busy=working, since=desk.owed or 0)
+        wanted = [since for since in (desk.calls.oldest(), desk.owed) if since is not None]
+        return desk.health.due(since=min(wanted, default=None), busy=desk.calls.sent > 0)
 
     def tick(self, now: float) -> list[Effect]:
         """Time has passed."""

@@ -62,6 +62,8 @@ class Upward:
         desk = self._desk
         if desk.handshake is not None:
             desk.answer(client, identity, desk.handshake)
+            if desk.owed is None:  # what is cached is no sign of life: if it was silent for long, it is asked for one
+                desk.owed = max(desk.health.heard, now - desk.profile.probe.idle)
             return
         desk.wake()
         call = self.handshake_call(now)
