@@ -51,21 +51,12 @@ CLIENT = (
     ("asynclink", "link"),
     # 5: what programs use
     (
-        "aio",
-        "asyncstreams",
-        "asynctimedclient",
-        "calls",
-        "client",
-        "event",
-        "feeding",
-        "starting",
-        "timedcalls",
-        "timedclient",
-        "watch",
+        "aio", "asyncstreams", "asynctimedclient", "calls", "client", "event", "feeding", "starting", "timedcalls",
+        "timedclient", "watch",
     ),
     # 6: what people use
     ("cli", "cli.*", "__main__"),
-)
+)  # fmt: skip
 SHIM = 1
 TABLES = {"jobbroker": BROKER, "jobclient": CLIENT}
 

@@ -176,8 +176,9 @@ def test_timed_jobs(run: Run) -> None:
         assert (await client.timed_pause("nightly")).paused
         assert not (await client.timed_resume("nightly")).paused
         assert [each.name for each in (await client.timed_list()).schedules] == ["nightly"]
-        await client.timed_stage(wire.StageParams(batch_id=tick.batch_id, runner="nightly", stage="mine"))
-        assert "mine" in [line["stage"] for line in (await client.timed_log("nightly")).entries]
+        with pytest.raises(errors.InvalidState, match="or no longer"):
+            await client.timed_stage(wire.StageParams(batch_id=tick.batch_id, runner="nightly", stage="mine"))
+        assert tick.batch_id in [line.get("batch_id") for line in (await client.timed_log("nightly")).entries]
         assert (await client.timed_remove("nightly", wait_ms=5000)).jobs == []
 
     run(main)
