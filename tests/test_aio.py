@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import inspect
 import os
-import subprocess
-import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import anyio
 import anyio.lowlevel
@@ -17,7 +14,7 @@ from anyio import to_thread
 
 from harness import PATIENCE, Home, eventually
 from jobbroker.identity import is_dead, read_stat
-from jobclient import AsyncClient, Client, JobFailed, Reset
+from jobclient import AsyncClient, JobFailed, Reset
 from jobclient.protocol import errors, wire
 from scripted import JOB, Scripted, Silent, in_turn
 
@@ -77,31 +74,6 @@ def is_gone(pid: int) -> bool:
 
 async def shell(client: AsyncClient, script: str) -> wire.Job:
     return (await client.start(["sh", "-c", script])).job
-
-
-# --- the same as the other one --------------------------------------------------------------------------------------
-
-
-def public(kind: type) -> dict[str, Any]:
-    return {name: getattr(kind, name) for name in dir(kind) if not name.startswith("_")}
-
-
-@pytest.mark.parametrize("name", sorted(public(Client)))
-def test_a_method_is_called_and_described_as_that_of_the_blocking_client(name: str) -> None:
-    here, there = public(AsyncClient)[name], public(Client)[name]
-    assert inspect.signature(here).parameters == inspect.signature(there).parameters
-    assert here.__doc__ == there.__doc__
-    assert inspect.iscoroutinefunction(here) or name in ("follow", "events")
-
-
-def test_no_name_is_missing() -> None:
-    assert set(public(AsyncClient)) == set(public(Client))
-
-
-def test_without_anyio_it_says_what_to_install() -> None:
-    script = "import sys; sys.modules['anyio'] = None; import jobclient; jobclient.Client; jobclient.AsyncClient"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
-    assert "ImportError: AsyncClient needs anyio  -> pip install 'jobbroker[async]'" in done.stderr
 
 
 # --- jobs -----------------------------------------------------------------------------------------------------------
