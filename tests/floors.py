@@ -42,7 +42,7 @@ CLIENT = (
     # 0: the vocabulary both sides share
     ("protocol", "protocol.*", "version"),
     # 1: places and texts
-    ("paths", "rawjson", "units"),
+    ("paths", "rawjson", "units", "versions"),
     # 2: a socket, a process, what surrounds us
     ("asyncraw", "holder", "raw", "spawn", "surroundings", "systemctl"),
     # 3: find a broker or start one

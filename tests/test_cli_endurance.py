@@ -89,6 +89,24 @@ def test_jobs_outlive_a_restart(cli: Cli, feed: Callable[[str], None]) -> None:
     assert cli.ok("broker", "logs")
 
 
+def test_no_broker_is_stopped_for_one_that_could_not_start(cli: Cli) -> None:
+    cli.start("true")
+    before, settings = cli.broker(), Path(cli.home.environ["JOBBROKER_CONFIG"])
+    settings.parent.mkdir(parents=True, exist_ok=True)
+    settings.write_text("[limits\n")
+    refused = cli("broker", "restart")
+    assert refused.returncode == 1
+    assert f"runs on, for another could not start: {settings}" in refused.stderr
+    assert cli.broker() == before
+    settings.unlink()
+
+
+def test_advice_names_the_instance_that_was_named(cli: Cli) -> None:
+    refused = cli("--instance", "two", "list", JOBBROKER_AUTOSPAWN="0")
+    assert refused.stderr.endswith("  -> jobctl --instance two broker start\n")
+    assert cli("list", JOBBROKER_AUTOSPAWN="0").stderr.endswith("  -> jobctl broker start\n")
+
+
 STRANGER = """
 import fcntl, json, os, signal, sys
 from jobclient import paths

@@ -69,8 +69,11 @@ def test_a_path_longer_than_an_address(tmp_path: Path) -> None:
 
 
 def test_r071_another_version_of_the_protocol(place: str, broker: Scripted) -> None:
+    broker.answers["broker_ping"] = lambda _: {**PING, "protocol": 0}
+    with pytest.raises(errors.VersionMismatch, match=r"speaks protocol 0.*jobctl broker restart"):
+        raw.greet(place, soon())
     broker.answers["broker_ping"] = lambda _: {**PING, "protocol": 99}
-    with pytest.raises(errors.VersionMismatch, match=r"speaks protocol 99.*jobctl broker restart"):
+    with pytest.raises(errors.VersionMismatch, match=r"speaks protocol 99.*is older.*update this client"):
         raw.greet(place, soon())
 
 

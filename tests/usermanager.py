@@ -120,5 +120,29 @@ class UserManager:
         """A connection from outside, by the mounts of those in there."""
         return Wire(f"/proc/{self.init}/root{self.runtime}/jobbroker/{instance}.sock")
 
-    def until(self, condition: Callable[[], object], what: str) -> None:
-        eventually(condition, what)
+    def replaced(self, old: int, unit: str = "jobbroker.service") -> int:
+        """The service's next process, once it is ready."""
+
+        def another() -> bool:
+            return self.main_pid(unit) not in (0, old) and self.shown(unit, "ActiveState") == "active"
+
+        eventually(another, "systemd has started another broker")
+        return self.main_pid(unit)
+
+    def only(self, pid: int) -> None:
+        """That one is the only broker, and all clients reach it."""
+        eventually(lambda: self.brokers() == [pid], f"{pid} is alone, of {self.brokers()}")
+        assert self.broker() == pid
+
+    def drop_in(self, text: str, unit: str = "jobbroker.service") -> None:
+        folder = Path(self.home / f".config/systemd/user/{unit}.d")
+        folder.mkdir(parents=True)
+        (folder / "test.conf").write_text(text)
+        self.systemctl("daemon-reload")
+
+    def crowd(self, size: int, between: Callable[[], object] = lambda: None) -> None:
+        """That many clients at once, each of which starts a job and sees it end."""
+        clients = [self.begin("jobctl", "run", "--", "sh", "-c", f"exit {number}") for number in range(size)]
+        between()
+        ends = [(client.communicate(timeout=3 * PATIENCE)[1], client.returncode) for client in clients]
+        assert [code for _, code in ends] == list(range(size)), ends

@@ -246,7 +246,7 @@ def greet(path: str, deadline: float | None) -> RawConnection:
     except BaseException as exc:
         connection.close()
         if isinstance(exc, RemoteError) and exc.kind == "method_not_found":
-            raise _mismatch("another protocol") from exc
+            raise _mismatch(None) from exc
         raise
     return connection
 
@@ -254,7 +254,7 @@ def greet(path: str, deadline: float | None) -> RawConnection:
 def check_version(ping: Message) -> None:
     """See that whoever answered a ping so speaks our version of the protocol."""
     if ping.get("protocol") != PROTOCOL_VERSION:
-        raise _mismatch(f"protocol {ping.get('protocol')}")
+        raise _mismatch(ping.get("protocol"), ping.get("version"))
 
 
 def result_of(answer: Message) -> Message:
@@ -309,10 +309,8 @@ def _too_large(what: str) -> RemoteError:
     return TooLarge(what)
 
 
-def _mismatch(spoken: str) -> RemoteError:
+def _mismatch(protocol: object, version: object = None) -> RemoteError:
     from jobclient.protocol.errors import VersionMismatch
+    from jobclient.versions import mismatch
 
-    return VersionMismatch(
-        f"the broker speaks {spoken}, this client needs protocol {PROTOCOL_VERSION}"
-        "  -> jobctl broker restart (running jobs keep running)"
-    )
+    return VersionMismatch(mismatch(protocol, version))

@@ -2,99 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import signal
-from collections.abc import Callable, Generator
-from pathlib import Path
-
 import pytest
 
 from backends import FAKE
-from harness import PATIENCE, Message, eventually
+from fates import Jobs
+from harness import eventually
 from usermanager import BIN, UserManager
 
 pytestmark = pytest.mark.slow
 NO_BROKER = 5
-
-
-@pytest.fixture
-def manager(tmp_path: Path, no_process_survives: None) -> Generator[UserManager]:
-    """A user manager with nothing installed. What it takes is installed by .ci/run, so its lack is a failure."""
-    assert os.geteuid() == 0, "a user manager in namespaces of its own needs root: sudo make test-slow"
-    with UserManager(tmp_path / "home") as made:
-        yield made
-
-
-@pytest.fixture
-def service(manager: UserManager) -> UserManager:
-    """The same with the broker as a service, by `jobctl broker install`."""
-    manager.jobctl("broker", "install")
-    return manager
-
-
-class Jobs:
-    """Jobs of every fate: some have ended, some end when they are let go, one runs on."""
-
-    def __init__(self, manager: UserManager) -> None:
-        self.manager = manager
-        self.gate = manager.home / "gate"
-        self.gate.unlink(missing_ok=True)
-        wait = f"until [ -e {self.gate} ]; do sleep 0.02; done;"
-        with manager.connect() as wire:
-            self.fates = {
-                wire.shell("exit 3")["id"]: ("failed", 3, None),
-                wire.shell(f"{wait} echo let go; exit 7")["id"]: ("failed", 7, None),
-                wire.shell(f"{wait} echo let go; kill -SEGV $$")["id"]: ("failed", None, "SIGSEGV"),
-                wire.shell(f"{wait} echo let go")["id"]: ("completed", 0, None),
-                wire.shell("sleep 600", timeoutMs=600_000)["id"]: ("running", None, None),
-            }
-            self.pids = {name: wire.get(name)["pid"] for name in self.fates}
-
-    def let_go(self) -> None:
-        """Those that wait end now."""
-        self.gate.touch()
-
-    def until_gone(self) -> None:
-        """Those that were let go are dead, whoever has noticed."""
-        ending = [str(self.pids[name]) for name, fate in self.fates.items() if fate[0] != "running"]
-        eventually(lambda: self.manager.run("ps", "-p", ",".join(ending), "-o", "pid=").returncode, "they are gone")
-
-    def check(self) -> None:
-        """Every status is true, and so is all output."""
-        self.let_go()
-        with self.manager.connect() as wire:
-            for name, (status, code, signal_name) in self.fates.items():
-                job = wire.get(name) if status == "running" else wire.ended(name)
-                assert (job["status"], job["exitCode"], job["signal"]) == (status, code, signal_name), job
-                assert job["pid"] == self.pids[name]
-                if status != "running" and code != 3:
-                    assert wire.output(name) == "let go\n"
-            listed = {job["id"]: job["status"] for job in wire.call("job/list")["jobs"]}
-            assert listed == {name: fate[0] for name, fate in self.fates.items()}
-            assert self.manager.run("ps", "-p", str(self.pids[next(reversed(self.fates))])).returncode == 0
-
-
-def replaced(manager: UserManager, old: int, unit: str = "jobbroker.service") -> int:
-    """The service's next process, once it is ready."""
-
-    def another() -> bool:
-        return manager.main_pid(unit) not in (0, old) and manager.shown(unit, "ActiveState") == "active"
-
-    eventually(another, "systemd has started another broker")
-    return manager.main_pid(unit)
-
-
-def only(manager: UserManager, pid: int) -> None:
-    """That one is the only broker, and all clients reach it."""
-    eventually(lambda: manager.brokers() == [pid], f"{pid} is alone, of {manager.brokers()}")
-    assert manager.broker() == pid
-
-
-def drop_in(manager: UserManager, text: str, unit: str = "jobbroker.service") -> None:
-    folder = Path(manager.home / f".config/systemd/user/{unit}.d")
-    folder.mkdir(parents=True)
-    (folder / "test.conf").write_text(text)
-    manager.systemctl("daemon-reload")
 
 
 # --- how it begins --------------------------------------------------------------------------------------------------
@@ -105,7 +21,7 @@ def test_started_by_the_first_connection(service: UserManager) -> None:
     assert service.shown("jobbroker.socket", "ActiveState") == "active"
     assert service.brokers() == []
     assert service.jobctl("run", "--", "echo", "hello") == "hello"
-    only(service, service.main_pid())
+    service.only(service.main_pid())
 
 
 def test_installed_twice_and_taken_out_twice(service: UserManager) -> None:
@@ -122,7 +38,7 @@ def test_installed_twice_and_taken_out_twice(service: UserManager) -> None:
     assert service.run("jobctl", "broker", "status").returncode == NO_BROKER
     assert "are not installed" in service.run("jobctl", "broker", "uninstall").stderr
     service.jobctl("list")
-    only(service, service.broker())
+    service.only(service.broker())
     assert service.shown("jobbroker.service", "LoadState") == "not-found"
     jobs.check()
 
@@ -155,7 +71,7 @@ def test_killed_it_comes_back_and_every_status_is_true(service: UserManager) -> 
     jobs, pid = Jobs(service), service.main_pid()
     jobs.let_go()
     service.kill(pid)
-    only(service, replaced(service, pid))
+    service.only(service.replaced(pid))
     jobs.check()
 
 
@@ -169,7 +85,7 @@ def test_a_client_right_after_the_kill_is_not_refused(service: UserManager) -> N
 
 
 def test_blocked_it_is_ended_by_the_watchdog_and_comes_back(service: UserManager) -> None:
-    drop_in(service, "[Service]\nWatchdogSec=1\n")
+    service.drop_in("[Service]\nWatchdogSec=1\n")
     service.systemctl("restart", "jobbroker.service")
     jobs, pid = Jobs(service), service.main_pid()
     with service.connect() as before:
@@ -178,7 +94,7 @@ def test_blocked_it_is_ended_by_the_watchdog_and_comes_back(service: UserManager
         jobs.let_go()
         with service.connect() as meanwhile:
             asked = meanwhile.send("broker/ping")
-            only(service, replaced(service, pid))
+            service.only(service.replaced(pid))
             assert meanwhile.answer(asked)["pid"] == service.main_pid()
         with pytest.raises((EOFError, ConnectionResetError)):
             before.read()
@@ -187,7 +103,7 @@ def test_blocked_it_is_ended_by_the_watchdog_and_comes_back(service: UserManager
 
 
 def test_while_it_is_well_the_watchdog_leaves_it_alone(service: UserManager) -> None:
-    drop_in(service, "[Service]\nWatchdogSec=500ms\n")
+    service.drop_in("[Service]\nWatchdogSec=500ms\n")
     service.systemctl("restart", "jobbroker.service")
     pid = service.main_pid()
     assert service.jobctl("run", "--", "sleep", "3") == ""
@@ -202,7 +118,7 @@ def test_restarted(service: UserManager, way: str) -> None:
         service.systemctl("restart", "jobbroker.service")
     else:
         service.jobctl("broker", "restart")
-    only(service, replaced(service, pid))
+    service.only(service.replaced(pid))
     jobs.check()
 
 
@@ -220,7 +136,7 @@ def test_stopped_and_started_by_a_connection_after_jobs_have_ended(service: User
     jobs.let_go()
     jobs.until_gone()
     jobs.check()
-    only(service, service.main_pid())
+    service.only(service.main_pid())
 
 
 def test_its_backend_dies_and_systemd_starts_another(service: UserManager) -> None:
@@ -235,7 +151,7 @@ def test_its_backend_dies_and_systemd_starts_another(service: UserManager) -> No
         backend = wire.call("backend/status")["backend"]["pid"]
         service.kill(backend)
         assert wire.note("notifications/broker/shuttingDown")["reason"] == "backend_exit"
-    assert replaced(service, pid, "jobbroker@ci.service")
+    assert service.replaced(pid, "jobbroker@ci.service")
     with service.connect("ci") as wire:
         assert wire.get(job["id"])["pid"] == job["pid"]
         wire.call("echo")
@@ -255,7 +171,7 @@ def test_killed_too_often_it_is_given_up_and_the_next_call_mends_that(service: U
     jobs.let_go()
     jobs.until_gone()
     service.jobctl("list")
-    only(service, service.main_pid())
+    service.only(service.main_pid())
     assert service.shown("jobbroker.socket", "ActiveState") == "active"
     jobs.check()
 
@@ -271,7 +187,7 @@ def test_settings_it_cannot_start_with_are_named_to_the_client(service: UserMana
     assert "line 1" in done.stderr
     config.unlink()
     service.jobctl("list")
-    only(service, service.broker())
+    service.only(service.broker())
 
 
 def test_all_its_processes_are_killed_and_nothing_is_made_up(service: UserManager) -> None:
@@ -286,79 +202,3 @@ def test_all_its_processes_are_killed_and_nothing_is_made_up(service: UserManage
         for name in list(jobs.fates)[1:]:
             job = wire.ended(name)
             assert (job["status"], job["reason"], job["exitCode"], job["signal"]) == ("failed", "lost", None, None)
-
-
-# --- races ----------------------------------------------------------------------------------------------------------
-
-
-def crowd(manager: UserManager, size: int, between: Callable[[], object] = lambda: None) -> None:
-    """That many clients at once, each of which starts a job and sees it end."""
-    clients = [manager.begin("jobctl", "run", "--", "sh", "-c", f"exit {number}") for number in range(size)]
-    between()
-    ends = [(client.communicate(timeout=3 * PATIENCE)[1], client.returncode) for client in clients]
-    assert [code for _, code in ends] == list(range(size)), ends
-
-
-def test_many_clients_where_the_socket_unit_was_stopped(service: UserManager) -> None:
-    service.systemctl("stop", "jobbroker.socket", "jobbroker.service")
-    assert service.brokers() == []
-    crowd(service, 20)
-    only(service, service.main_pid())
-
-
-def test_many_clients_while_the_socket_unit_comes_up(service: UserManager) -> None:
-    for _ in range(3):
-        service.systemctl("stop", "jobbroker.socket", "jobbroker.service")
-        crowd(service, 10, lambda: service.systemctl("start", "jobbroker.socket"))
-        only(service, service.main_pid())
-
-
-def test_many_clients_while_it_is_installed_and_taken_out(manager: UserManager) -> None:
-    crowd(manager, 10, lambda: manager.jobctl("broker", "install"))
-    only(manager, manager.main_pid())
-    crowd(manager, 10, lambda: manager.jobctl("broker", "uninstall"))
-    manager.jobctl("list")
-    only(manager, manager.broker())
-
-
-# --- handing over ---------------------------------------------------------------------------------------------------
-
-
-def test_one_on_demand_hands_over_when_the_socket_unit_is_started(service: UserManager) -> None:
-    service.systemctl("stop", "jobbroker.socket", "jobbroker.service")
-    on_demand = service.begin("jobbrokerd")
-    eventually(lambda: service.brokers() and service.run("jobctl", "broker", "status").returncode == 0, "one is up")
-    (old,) = service.brokers()
-    assert service.main_pid() == 0
-    jobs = Jobs(service)
-    connected = service.connect()
-    service.systemctl("start", "jobbroker.socket")
-    jobs.let_go()
-    crowd(service, 10)
-    assert connected.note("notifications/broker/shuttingDown")["reason"] == signal.SIGTERM.name
-    connected.close()
-    assert on_demand.wait(PATIENCE) == 0
-    on_demand.communicate()
-    assert service.main_pid() != old
-    only(service, service.main_pid())
-    without_crowd(service, jobs)
-
-
-def test_the_service_hands_over_when_it_is_stopped_for_good(service: UserManager) -> None:
-    jobs = Jobs(service)
-    service.systemctl("disable", "--now", "jobbroker.socket", "jobbroker.service")
-    jobs.let_go()
-    crowd(service, 10)
-    assert service.main_pid() == 0
-    only(service, service.broker())
-    without_crowd(service, jobs)
-
-
-def without_crowd(manager: UserManager, jobs: Jobs) -> None:
-    """Forget the crowd's jobs, and look at the others."""
-    with manager.connect() as wire:
-        everything: list[Message] = wire.call("job/list")["jobs"]
-        for job in everything:
-            if job["id"] not in jobs.fates:
-                wire.call("job/remove", id=job["id"])
-    jobs.check()

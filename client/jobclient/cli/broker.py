@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 
-from jobclient import holder, launch, paths, systemctl, units
+from jobclient import holder, launch, paths, systemctl, units, versions
 from jobclient.cli import exits
 from jobclient.cli.console import OUT, write
 from jobclient.cli.options import Option, Verb
@@ -14,6 +14,7 @@ from jobclient.cli.render import escape
 from jobclient.link import Link
 from jobclient.protocol import errors
 from jobclient.raw import RawConnection
+from jobclient.version import __version__
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,6 +42,8 @@ def status(given: Given, link: Link, console: Console) -> int:
         console.print(str(answer["pid"]))
     else:
         console.print(*_describe(answer), *_service(link.instance, answer["pid"]))
+        told = versions.difference(answer["version"])
+        console.print(*([f"  version {told}"] if told else []))
     return exits.FAILED if answer["degraded"] else exits.OK
 
 
@@ -100,8 +103,44 @@ def _stop_command(instance: str) -> str:
 
 def restart(given: Given, link: Link, console: Console) -> int:
     """Stop the broker, whatever version it is, and start one; jobs go on."""
-    end_broker(link, "keepJobs")
+    _check_way_back(link)
+    _check_settings()
+    end_broker(link)
     return start(given, link, console)
+
+
+def _check_way_back(link: Link) -> None:
+    """See that whoever comes next is not older than who goes, and may not be able to read what that has written.
+
+    Raises:
+        BrokerUnavailable: it would be. systemd starts its own program, so there is nothing to be afraid of.
+    """
+    found = holder.find(link.instance)
+    if found is None or not versions.is_newer(found.version) or systemctl.installed(link.instance):
+        return
+    raise errors.BrokerUnavailable(
+        f"the broker (pid {found.pid}) is version {found.version}, this jobctl would start {__version__}"
+        " in its place  -> update this jobctl; to go back nevertheless: jobctl broker stop, jobctl broker start"
+    )
+
+
+def _check_settings() -> None:
+    """See that the next broker can start, before there is none.
+
+    Raises:
+        JobBrokerError: it could not, with these settings.
+    """
+    import tomllib
+
+    path = paths.config_path()
+    try:
+        with open(path, "rb") as file:
+            tomllib.load(file)
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError) as exc:
+        text = f"the broker runs on, for another could not start: {path}: {exc}"
+        raise errors.JobBrokerError(f"{text}  -> jobctl config check") from exc
 
 
 def end_broker(link: Link, mode: str = "keepJobs") -> bool:

@@ -21,9 +21,17 @@ if TYPE_CHECKING:
 
 
 def _explained(given: Given) -> Message:
-    """The settings as the broker's program reads them; no broker needs to run, nor could one with a broken file."""
     instance = given.text("instance") or paths.DEFAULT_INSTANCE
     paths.check_instance(instance)
+    return explain(instance)
+
+
+def explain(instance: str) -> Message:
+    """The settings as the broker's program reads them; no broker needs to run, nor could one with a broken file.
+
+    Raises:
+        JobBrokerError: the program cannot be run.
+    """
     command = [sys.executable, "-P", "-m", "jobbroker", "--show-settings", "--instance", instance]
     done = subprocess.run(command, capture_output=True, check=False)
     if done.returncode:

@@ -31,7 +31,7 @@ FILES = {
     "events": "events",
     "broker status": "broker", "broker start": "broker", "broker stop": "broker", "broker restart": "broker",
     "broker logs": "broker", "broker trace": "tracing", "socket-path": "broker", "rpc": "bridge",
-    "broker install": "service", "broker uninstall": "service",
+    "broker install": "service", "broker uninstall": "service", "doctor": "doctor",
     "backend list": "backend", "backend show": "backend", "backend test": "backend",
     "config show": "config", "config check": "config", "config path": "config",
     "timed add": "timed", "timed list": "timed", "timed show": "timed", "timed remove": "timed", "timed tick": "timed",
@@ -92,7 +92,7 @@ def _run(words: list[str], given: Given) -> int:
         parse(verb, rest, given)
     except UsageError as exc:
         raise UsageError(f"{name}: {exc}  -> jobctl help {name}") from None
-    console = Console(given.text("color"))
+    console = Console(given.text("color"), given.text("instance"))
     if given.has("help") and name != "help":
         console.print(help_text(verb))
         return exits.OK
@@ -141,7 +141,7 @@ def _fail(text: str, code: int, given: Given) -> int:
         import traceback
 
         traceback.print_exc()
-    Console().note(text)
+    Console(instance=given.text("instance")).note(text)
     passes = given.passes == "always" or given.has(given.passes)
     return exits.OURS if passes else code
 
