@@ -198,7 +198,7 @@ def test_nobody_reads(cli: Cli) -> None:
     assert process.stderr is not None
     process.stdout.close()
     assert process.wait(PATIENCE) == 141
-    assert process.stderr.read() == ""
+    assert process.stderr.read().endswith(f"goes on  -> jobctl cancel {cli.json('list', '--json')['jobs'][0]['id']}\n")
     process.stderr.close()
 
 

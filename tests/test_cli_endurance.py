@@ -89,6 +89,24 @@ def test_jobs_outlive_a_restart(cli: Cli, feed: Callable[[str], None]) -> None:
     assert cli.ok("broker", "logs")
 
 
+def test_no_broker_is_stopped_for_one_that_could_not_start(cli: Cli) -> None:
+    cli.start("true")
+    before, settings = cli.broker(), Path(cli.home.environ["JOBBROKER_CONFIG"])
+    settings.parent.mkdir(parents=True, exist_ok=True)
+    settings.write_text("[limits\n")
+    refused = cli("broker", "restart")
+    assert refused.returncode == 1
+    assert f"runs on, for another could not start: {settings}" in refused.stderr
+    assert cli.broker() == before
+    settings.unlink()
+
+
+def test_advice_names_the_instance_that_was_named(cli: Cli) -> None:
+    refused = cli("--instance", "two", "list", JOBBROKER_AUTOSPAWN="0")
+    assert refused.stderr.endswith("  -> jobctl --instance two broker start\n")
+    assert cli("list", JOBBROKER_AUTOSPAWN="0").stderr.endswith("  -> jobctl broker start\n")
+
+
 STRANGER = """
 import fcntl, json, os, signal, sys
 from jobclient import paths
@@ -100,22 +118,22 @@ paths.make_private_dir(paths.instance_dir("default"))
 lock = os.open(paths.lock_path("default"), os.O_RDWR | os.O_CREAT, 0o600)
 fcntl.flock(lock, fcntl.LOCK_EX)
 place = paths.socket_path("default")
-os.write(lock, json.dumps({"pid": os.getpid(), "socket": place, "version": "99"}).encode())
-answers = {"broker_ping": lambda _: {**PING, "protocol": 99}, "broker_shutdown": in_turn(MethodNotFound("what?"))}
+os.write(lock, json.dumps({"pid": os.getpid(), "socket": place, "version": "0"}).encode())
+answers = {"broker_ping": lambda _: {**PING, "protocol": 0}, "broker_shutdown": in_turn(MethodNotFound("what?"))}
 with Scripted(place, **answers):
     print("up", flush=True)
     signal.pause()
 """
 
 
-def test_a_broker_of_another_version_is_replaced_on_request(cli: Cli) -> None:
+def test_a_broker_of_an_older_version_is_replaced_on_request(cli: Cli) -> None:
     environ = {**cli.home.environ, "PYTHONPATH": str(Path(__file__).parent)}
     stranger = subprocess.Popen([sys.executable, "-c", STRANGER], env=environ, stdout=subprocess.PIPE, text=True)
     assert stranger.stdout is not None
     assert stranger.stdout.readline() == "up\n"
     done = cli("list")
     assert done.returncode == 5
-    assert "speaks protocol 99, this client needs protocol 1  -> jobctl broker restart" in done.stderr
+    assert "is newer and needs protocol 1  -> jobctl broker restart" in done.stderr
     cli.ok("broker", "restart")
     assert stranger.wait(PATIENCE) == -signal.SIGTERM
     stranger.stdout.close()

@@ -11,6 +11,7 @@ import struct
 import subprocess
 import termios
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -43,7 +44,9 @@ def test_wait_for_those_that_a_filter_means(cli: Cli) -> None:
     assert sorted(job["id"] for job in json.loads(done.stdout)["jobs"]) == sorted(mine)
     assert done.returncode in (1, 2), "the exit code of one that failed"
     assert cli("wait", "--here", "--status", "running", "--timeout", "0.1").returncode == 124
-    assert cli("wait", "--name", "nobody").returncode == 0
+    gone = cli("wait", "--name", "nobody")
+    assert (gone.returncode, "has not ended" in gone.stderr) == (125, True), "they may have failed before we looked"
+    assert cli("wait", "--status", "failed").returncode == 125, "what has ended is not waited for"
     assert cli("wait", "--status", "nonsense").returncode == 125
     assert cli("wait", "-l", "of=me", other).returncode == 125, "a filter and a name exclude each other"
     cli.ok("cancel", "--now", other)
@@ -155,9 +158,37 @@ def screen(descriptor: int, wanted: Callable[[str], bool]) -> str:
             seen += os.read(descriptor, 65536).decode("utf-8", "replace")
         except OSError as exc:
             raise AssertionError(f"never so: {seen}") from exc
-        drawn = seen.rpartition("\x1b[2J")[2]
+        drawn = seen.rpartition("\x1b[H\x1b[J")[2]
         if wanted(drawn):
             return drawn
+
+
+def test_a_list_that_is_watched_fits_the_terminal(cli: Cli) -> None:
+    jobs = [cli.start("-n", f"a-rather-long-name-{n}", "--", "true", "and", "words") for n in range(9)]
+    cli.ok("wait", *jobs)
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 8, 40, 0, 0))
+    watcher = subprocess.Popen(
+        [*JOBCTL, "list", "--watch", "--color", "never"],
+        env=cli.home.environ,
+        cwd=cli.cwd,
+        stdin=slave,
+        stdout=slave,
+        stderr=slave,
+    )
+    os.close(slave)
+    lines = screen(master, lambda drawn: "more" in drawn).split("\r\n")
+    assert lines[-2:] == ["and 5 more", ""]
+    assert len(lines) == 8
+    assert [line for line in lines if len(line) > 40] == []
+    watcher.send_signal(signal.SIGINT)
+    left = ""
+    with suppress(OSError):  # the terminal is gone with the last who has it open
+        while piece := os.read(master, 65536).decode():
+            left += piece
+    assert watcher.wait(PATIENCE) == 130
+    assert all(job in left.partition("\x1b[?1049l")[2] for job in jobs), "what was there last can still be read"
+    os.close(master)
 
 
 def test_a_list_that_is_watched_by_a_person(cli: Cli) -> None:

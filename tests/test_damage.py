@@ -270,6 +270,23 @@ def test_a_full_disk(small: Home) -> None:
 
 
 @as_root
+@pytest.mark.parametrize("wanted", [{}, {"keep": 0, "status": "failed"}, {"maxBytes": 0}, {"name": "late"}])
+def test_on_a_full_disk_jobs_can_be_cleaned_whose_ends_could_not_be_written(small: Home, wanted: Message) -> None:
+    wire = small.connect()
+    os.mkfifo(small.root / "gate")
+    job = wire.shell(f"echo some output; read line < {small.root}/gate; exit 4", name="late")["id"]
+    wire.until_output(job, "some output")
+    ballast = fill(small)
+    (small.root / "gate").write_text("go\n")
+    wire.ended(job)
+    assert wire.call("job/cleanup", maxAgeMs=0, dryRun=True, **wanted)["removed"] == [job]
+    with ballast.open("rb+") as file:
+        file.truncate(ballast.stat().st_size - 65536)  # what a job wrote is worth less than a page of the store
+    assert wire.call("job/cleanup", maxAgeMs=0, **wanted)["removed"] == [job]
+    assert wire.refused("job/get", id=job).kind == "job_not_found"
+
+
+@as_root
 def test_killed_on_a_full_disk(small: Home) -> None:
     wire = small.connect()
     os.mkfifo(small.root / "gate")

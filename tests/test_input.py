@@ -283,7 +283,8 @@ def test_from_the_command_line(cli: Cli) -> None:
     cli.ok("input", job, "a line")
     cli.ok("input", "-n", job, "half a ")
     assert feed(cli, b"line\n" + BINARY, "input", job).returncode == 0
-    assert feed(cli, BINARY * 4, "input", job, "-", "--close").returncode == 0
+    assert feed(cli, BINARY * 3, "input", job, "-").returncode == 0
+    assert feed(cli, BINARY, "input", "--close", job).returncode == 0, "what comes by a pipe is read before"
     cli.ok("wait", job)
     out = subprocess.run([*JOBCTL, "output", job], env=cli.home.environ, capture_output=True, check=True).stdout
     assert out == b"a line\nhalf a line\n" + BINARY * 5

@@ -53,7 +53,7 @@ def test_help_and_version(new_home: Callable[..., Home]) -> None:
 def test_a_second_broker_ends_at_once_and_loads_nothing_heavy(home: Home) -> None:
     ended = run(home)
     assert ended.returncode == HELD
-    assert f'"pid": {home.process.pid if home.process else 0}' in ended.stderr
+    assert f"with pid {home.process.pid if home.process else 0}  ->" in ended.stderr
     code = (
         "import sys; from jobbroker.__main__ import main; status = main([]);"
         "heavy = {'trio', 'msgspec', 'sqlite3', 'asyncio', 'logging', 'subprocess', 'typing', 'dataclasses'};"

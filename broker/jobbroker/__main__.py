@@ -61,10 +61,20 @@ def main(argv: list[str] | None = None) -> int:
         paths.make_private_dir(paths.runtime_dir())
         lock = _lock(paths.lock_path(instance), asked.activated)
     except LockHeld as exc:
-        return _give_way(f"another broker of {instance!r} is running: {exc}")
+        return _give_way(f"{_who(instance, str(exc))}  -> jobctl --instance {instance} broker stop (jobs go on)")
     except (paths.PathError, OSError, _Unusable) as exc:
         return _refuse(exc)
     return _run(asked, lock)
+
+
+def _who(instance: str, holder: str) -> str:
+    """What holds the lock, from what it wrote into it."""
+    import json
+
+    try:
+        return f"a broker of {instance!r} is running, with pid {json.loads(holder)['pid']}"
+    except (ValueError, TypeError, KeyError):
+        return f"a broker of {instance!r} is running: {holder}"
 
 
 class _Unusable(Exception):

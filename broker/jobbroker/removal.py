@@ -6,7 +6,7 @@ Files are removed in a thread, a few jobs at a time: a large one takes the disk 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 
 import msgspec
@@ -98,12 +98,9 @@ class Removals:
         selection = Selection[Snapshot](spare=spare, excess=excess)
         until, matches = wall_ms() - policy.age_ms + 1, matcher(policy.wanted)
         gone: list[str] = []
-        last = FIRST
-        while not selection.over:
-            page = self._store.rows.oldest_ended(PAGE, until, after=last, wanted=policy.wanted)
-            if not page:
+        for page in self._pages(policy.wanted, until):
+            if selection.over:
                 break
-            last = place(page[-1])
             fitting = [snapshot for snapshot in page if matches(snapshot)]
             sizes = await self.measure(fitting) if excess is not None else [0] * len(fitting)
             chosen = selection.choose(zip(fitting, sizes, strict=True))
@@ -111,15 +108,29 @@ class Removals:
             await trio.lowlevel.checkpoint()
         return gone
 
+    def _pages(self, wanted: Filter, until: int = 1 << 62) -> Iterator[list[Snapshot]]:
+        """Jobs that ended before a time, oldest first, and last those whose ends a full disk keeps from the store."""
+        last = FIRST
+        while page := self._store.rows.oldest_ended(PAGE, until, after=last, wanted=wanted):
+            last = place(page[-1])
+            yield page
+        held = [self._table.get(name) for name in dict.fromkeys(self._store.unstored)]
+        ended = [snapshot for snapshot in held if snapshot is not None and is_terminal(snapshot.job)]
+        yield sorted((each for each in ended if not self._is_known(each) and place(each)[0] < until), key=place)
+
+    def _is_known(self, snapshot: Snapshot) -> bool:
+        """Whether the store knows that it ended."""
+        row = self._store.rows.get(snapshot.job.id)
+        return row is not None and is_terminal(row.job)
+
     async def _count(self, wanted: Filter) -> int:
         """How many ended jobs a filter wants."""
         among = statuses(wanted)
         if wanted == Filter(status=wanted.status):
             counts = self._table.counts
             return sum(counts[status] for status in counts if status in TERMINAL and (among is None or status in among))
-        count, last, matches = 0, FIRST, matcher(wanted)
-        while page := self._store.rows.oldest_ended(PAGE, after=last, wanted=wanted):
-            last = place(page[-1])
+        count, matches = 0, matcher(wanted)
+        for page in self._pages(wanted):
             count += sum(map(matches, page))
             await trio.lowlevel.checkpoint()
         return count

@@ -142,6 +142,11 @@ class Store:
         """Whether everything put for that job so far is committed."""
         return identity not in self._group.changes and (self._writing is None or identity not in self._writing.changes)
 
+    @property
+    def unstored(self) -> list[str]:
+        """The ids of the jobs of which that is not so."""
+        return [*({} if self._writing is None else self._writing.changes), *self._group.changes]
+
     async def commit(
         self, put: Iterable[Snapshot] = (), delete: Iterable[str] = (), facts: Mapping[Fact, str | None] = _NO_FACTS
     ) -> None:

@@ -104,6 +104,7 @@ def _stop_command(instance: str) -> str:
 def restart(given: Given, link: Link, console: Console) -> int:
     """Stop the broker, whatever version it is, and start one; jobs go on."""
     _check_way_back(link)
+    _check_settings()
     end_broker(link)
     return start(given, link, console)
 
@@ -121,6 +122,25 @@ def _check_way_back(link: Link) -> None:
         f"the broker (pid {found.pid}) is version {found.version}, this jobctl would start {__version__}"
         " in its place  -> update this jobctl; to go back nevertheless: jobctl broker stop, jobctl broker start"
     )
+
+
+def _check_settings() -> None:
+    """See that the next broker can start, before there is none.
+
+    Raises:
+        JobBrokerError: it could not, with these settings.
+    """
+    import tomllib
+
+    path = paths.config_path()
+    try:
+        with open(path, "rb") as file:
+            tomllib.load(file)
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError) as exc:
+        text = f"the broker runs on, for another could not start: {path}: {exc}"
+        raise errors.JobBrokerError(f"{text}  -> jobctl config check") from exc
 
 
 def end_broker(link: Link, mode: str = "keepJobs") -> bool:

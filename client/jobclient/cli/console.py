@@ -23,14 +23,16 @@ class Console:
     """The streams of this process, and what they can show.
 
     Attributes:
+        instance: the broker that was named, to be named in advice as well; None for the default.
         columns: the width of the terminal on stdout, None if it is none.
         colour: whether stdout takes colours.
         unicode: whether stdout can show all characters.
     """
 
-    __slots__ = ("colour", "columns", "unicode")
+    __slots__ = ("colour", "columns", "instance", "unicode")
 
-    def __init__(self, colour: str | None = None) -> None:
+    def __init__(self, colour: str | None = None, instance: str | None = None) -> None:
+        self.instance = instance
         self.columns = render.terminal_columns(OUT, os.environ)
         self.colour = render.wants_colour(colour, os.environ, terminal=self.columns is not None)
         self.unicode = sys.stdout is not None and (sys.stdout.encoding or "").lower() in _UTF8
@@ -41,8 +43,12 @@ class Console:
 
     def table(self, rows: Sequence[Sequence[Cell]]) -> None:
         """A table, its first row the header."""
-        ellipsis = "\N{HORIZONTAL ELLIPSIS}" if self.unicode else "..."
-        self.print(*render.table(rows, colour=self.colour, columns=self.columns, ellipsis=ellipsis))
+        self.print(*render.table(rows, colour=self.colour, columns=self.columns, ellipsis=self.ellipsis))
+
+    @property
+    def ellipsis(self) -> str:
+        """What stands for the rest of a text that is cut."""
+        return "\N{HORIZONTAL ELLIPSIS}" if self.unicode else "..."
 
     def json(self, value: object) -> None:
         """A result as one line of JSON, always in UTF-8."""
@@ -50,7 +56,7 @@ class Console:
 
     def note(self, text: str) -> None:
         """A word to the person, in the name of the program."""
-        self._encode(ERR, f"jobctl: {render.escape_lines(text)}\n")
+        self._encode(ERR, f"jobctl: {render.escape_lines(self._advise(text))}\n")
 
     def ask(self, text: str) -> None:
         """A question, its answer to be typed behind it."""
@@ -59,7 +65,11 @@ class Console:
     def hint(self, text: str) -> None:
         """A word that is of use only to a person who is watching."""
         if os.isatty(ERR) and os.isatty(OUT):
-            self._encode(ERR, f"{render.escape_lines(text)}\n")
+            self._encode(ERR, f"{render.escape_lines(self._advise(text))}\n")
+
+    def _advise(self, text: str) -> str:
+        """The text, its advice as it has to be typed for this broker."""
+        return text if self.instance is None else text.replace("-> jobctl ", f"-> jobctl --instance {self.instance} ")
 
     def _encode(self, descriptor: int, text: str) -> None:
         stream = sys.stdout if descriptor == OUT else sys.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 
 from jobclient.cli import exits, references, words
 from jobclient.cli.options import Option, UsageError, Verb
@@ -47,10 +48,16 @@ def _pieces(given: Given) -> Iterator[bytes]:
         if not given.has("close"):
             raise UsageError("input: say what: jobctl input JOB TEXT, or give it on stdin")
         return
-    if text is None and given.has("close"):
+    if text is None and given.has("close") and not _is_fed():
         return
     while piece := os.read(IN, PIECE):
         yield piece
+
+
+def _is_fed() -> bool:
+    """Whether somebody put a pipe or a file before us, rather than that we have just any stdin."""
+    mode = os.fstat(IN).st_mode
+    return stat.S_ISFIFO(mode) or stat.S_ISREG(mode)
 
 
 def source(given: Given) -> str | dict[str, object] | None:

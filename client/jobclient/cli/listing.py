@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from jobclient.cli import filters, words
 from jobclient.cli.options import Option, Verb
-from jobclient.cli.render import Cell, escape
+from jobclient.cli.render import Cell, cut, escape
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,6 +17,8 @@ ENDED_SHOWN = 10
 _LOOK_AT = 50
 """The broker lists by start; so many ended jobs are looked at to find those that ended last."""
 _HEADER = ("ID", "NAME", "STATE", "AGE", "ENDED", "COMMAND")
+_WANTS = {"ENDED": 70, "AGE": 56}
+"""Columns that are left out of a terminal narrower than this, so that something of the command can be seen."""
 
 
 def run(given: Given, link: Link, console: Console) -> int:
@@ -52,8 +54,13 @@ def show(jobs: list[Job], console: Console) -> None:
     if not jobs:
         console.hint("no jobs  -> jobctl start -- COMMAND")
         return
-    header = [Cell(name, "bold") for name in _HEADER]
-    console.table([header, *(_row(job, console) for job in jobs)])
+    columns = console.columns
+    shown = [at for at, name in enumerate(_HEADER) if columns is None or columns >= _WANTS.get(name, 0)]
+    rows = [[Cell(name, "bold") for name in _HEADER], *(_row(job, console) for job in jobs)]
+    if columns is not None and len(shown) < len(_HEADER):  # then names get a fifth of it
+        for row in rows:
+            row[1].text = cut(row[1].text, columns // 5, console.ellipsis)
+    console.table([[row[at] for at in shown] for row in rows])
 
 
 def _row(job: Job, console: Console) -> list[Cell]:

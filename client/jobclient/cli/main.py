@@ -92,7 +92,7 @@ def _run(words: list[str], given: Given) -> int:
         parse(verb, rest, given)
     except UsageError as exc:
         raise UsageError(f"{name}: {exc}  -> jobctl help {name}") from None
-    console = Console(given.text("color"))
+    console = Console(given.text("color"), given.text("instance"))
     if given.has("help") and name != "help":
         console.print(help_text(verb))
         return exits.OK
@@ -141,7 +141,7 @@ def _fail(text: str, code: int, given: Given) -> int:
         import traceback
 
         traceback.print_exc()
-    Console().note(text)
+    Console(instance=given.text("instance")).note(text)
     passes = given.passes == "always" or given.has(given.passes)
     return exits.OURS if passes else code
 

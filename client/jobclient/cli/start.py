@@ -48,7 +48,11 @@ def run(given: Given, link: Link, console: Console) -> int:
         job: Job = _request(given, link, console)["job"]
         if job["status"] == "queued" and not given.has("quiet"):
             console.note(f"{words.title(job)} waits for its turn: as many jobs run as may")
-        ended = Follower(link, console, signals, job, json=given.has("json")).run()
+        try:
+            ended = Follower(link, console, signals, job, json=given.has("json")).run()
+        except BrokenPipeError:
+            console.note(f"nobody reads any more, {words.title(job)} goes on  -> jobctl cancel {job['id']}")
+            raise
     if ended is None:
         if not signals.hung_up:
             console.note(f"detached, {words.title(job)} goes on  -> jobctl output -f {job['id']}")

@@ -23,11 +23,19 @@ def run(given: Given, link: Link, console: Console) -> int:
     if given.has("until-output"):
         return _until_output(given, link, console, ids)
     if not ids:
-        console.note("no job is running")
-        return exits.OK
+        return _none(given, console)
     answer = _ask(given, link, console, {"ids": ids, "any": given.has("any")})
     _tell(answer, given, console)
     return _code(answer, ids, first_to_end=given.has("any"))
+
+
+def _none(given: Given, console: Console) -> int:
+    """Nothing to wait for: what `--all` wants, but not what a filter was given for. Its jobs may have failed by now."""
+    if not filters.given_any(given):
+        console.note("no job is running")
+        return exits.OK
+    console.note("no job that has not ended matches; one that has ended is waited for by its id  -> jobctl list -a")
+    return exits.OURS
 
 
 def _ask(given: Given, link: Link, console: Console, params: dict[str, object]) -> Message:
@@ -67,7 +75,10 @@ def _ids(given: Given, link: Link) -> list[str]:
     if given.has("all") or filters.given_any(given):
         if given.operands:
             raise UsageError("wait: --all and filters mean live jobs, name none besides")
-        live = [each for each in filters.statuses(given) if each in words.LIVE]
+        asked = filters.statuses(given)
+        live = [each for each in asked if each in words.LIVE]
+        if asked and not live:
+            raise UsageError(f"wait: jobs that are {' or '.join(asked)} have ended")
         return [job["id"] for job in filters.fetch(link, {**filters.wanted_jobs(given), "status": live})]
     if not given.operands:
         raise UsageError("wait: say for what: jobctl wait JOB..., or --all, or a filter such as --label")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import select
 from time import monotonic
 
 from jobclient import watch
 from jobclient.cli import exits, filters, listing, words
+from jobclient.cli.console import OUT, write
 from jobclient.raw import FAREWELL
 
 TYPE_CHECKING = False
@@ -17,7 +19,11 @@ if TYPE_CHECKING:
     from jobclient.link import Link
     from jobclient.raw import Message
 
-CLEAR = "\x1b[H\x1b[2J\x1b[3J"
+ENTER, LEAVE = b"\x1b[?1049h", b"\x1b[?1049l"
+"""To the terminal's other screen, and back to what was there before."""
+CLEAR = "\x1b[H\x1b[J"
+_AROUND = 3
+"""Lines around the jobs: the summary, the header, and the one the cursor is left in."""
 DRAW_SECONDS = 0.25
 """Between two drawings, however many changes there are."""
 AGE_SECONDS = 1.0
@@ -46,8 +52,20 @@ def _as_lines(watched: watch.Watch, given: Given, link: Link, console: Console) 
 
 
 def _as_table(watched: watch.Watch, given: Given, link: Link, console: Console) -> int:
-    """The table, drawn again a few times a second at most."""
+    """The table, drawn again a few times a second at most; what it looked like last stays to be read."""
     jobs: dict[str, Job] = {}
+    write(OUT, ENTER)
+    try:
+        _follow(jobs, watched, given, link, console)
+    finally:
+        write(OUT, LEAVE)
+        listing.show(list(jobs.values()), console)
+    console.note("the broker has ended; jobs that live on are taken over by the next one  -> jobctl list")
+    return exits.OK
+
+
+def _follow(jobs: dict[str, Job], watched: watch.Watch, given: Given, link: Link, console: Console) -> None:
+    """Go along with the changes until the broker ends."""
     messages = watched.messages(link)
     drawn, changed, current = 0.0, False, False
     while True:
@@ -65,8 +83,7 @@ def _as_table(watched: watch.Watch, given: Given, link: Link, console: Console) 
             jobs |= {job["id"]: job for job in listing.current(given, link)}
             current = True
         elif message["method"] == FAREWELL:
-            console.note("the broker has ended; jobs that live on are taken over by the next one  -> jobctl list")
-            return exits.OK
+            return
         else:
             _take(jobs, message)
         changed = True
@@ -94,5 +111,9 @@ def _draw(jobs: dict[str, Job], given: Given, console: Console) -> None:
     keep = live + ended[:most]
     jobs.clear()
     jobs.update((job["id"], job) for job in keep)
+    room = os.get_terminal_size(OUT).lines - _AROUND
+    cut = len(keep) > room > 0
     console.print(CLEAR + words.summary(live))
-    listing.show(keep, console)
+    listing.show(keep[: room - 1] if cut else keep, console)
+    if cut:
+        console.print(f"and {len(keep) - room + 1} more")
