@@ -53,7 +53,11 @@ def vim() -> list[str]:
     ]
 
 
-EDITORS = {"neovim": neovim_new, "neovim-system": neovim_old, "vim": vim}
+def emacs() -> list[str]:
+    return [program("emacs"), "-Q", "--batch", "-L", str(PLUGINS / "emacs"), "-l", str(HERE / "drive.el")]
+
+
+EDITORS = {"neovim": neovim_new, "neovim-system": neovim_old, "vim": vim, "emacs": emacs}
 
 
 @pytest.mark.parametrize("editor", EDITORS)
