@@ -70,6 +70,16 @@ def test_durations_are_written(ms: int, text: str) -> None:
     assert quantities.duration(ms) == text
 
 
+@given(st.integers(0, 10**12))
+def test_an_interval_is_written_as_it_may_be_typed(ms: int) -> None:
+    assert quantities.parse_duration(quantities.interval(ms)) == ms
+
+
+@pytest.mark.parametrize(("ms", "text"), [(0, "0"), (3_600_000, "1h"), (90_500, "1m30s500ms"), (86_400_000, "1d")])
+def test_an_interval_is_short(ms: int, text: str) -> None:
+    assert quantities.interval(ms) == text
+
+
 @pytest.mark.parametrize(
     ("count", "text"),
     [(0, "0B"), (999, "999B"), (1000, "1.0K"), (1024, "1.0K"), (10_240, "10K"), (1 << 20, "1.0M"), (212 << 20, "212M")],

@@ -53,6 +53,18 @@ def test_what_is_not_json(text: bytes) -> None:
         rawjson.decode(text)
 
 
+@pytest.mark.parametrize("text", ["{", "[1 2]", '{"a" 1}', '"x', '{"a":1,}'])
+def test_nor_is_it_where_the_public_module_is_not_loaded(text: str) -> None:
+    script = (
+        f"import sys; sys.path[:0] = {sys.path!r}\n"
+        "from jobclient import rawjson\n"
+        "assert 'json' not in sys.modules\n"
+        f"try: rawjson.decode({text.encode()!r})\n"
+        "except rawjson.BadJson: print('refused')"
+    )
+    assert subprocess.check_output([sys.executable, "-I", "-S", "-c", script], text=True) == "refused\n"
+
+
 @pytest.mark.parametrize("bracket", [b"[", b'{"a":'])
 def test_depth_is_an_error_not_a_crash(bracket: bytes) -> None:
     with pytest.raises(rawjson.BadJson):

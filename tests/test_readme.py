@@ -19,7 +19,7 @@ TRANSCRIPTS = re.findall(r"```console\n(.*?)```", README.read_text(), re.DOTALL)
 SCRIPT = re.compile(r"^\$ ", re.MULTILINE)
 VARIES = [
     (re.compile(r"\b[bcdfghjkmnpqrstvwxyz][2-9bcdfghjkmnpqrstvwxyz]{5}\b"), "ID"),
-    (re.compile(r"\b\d+(ms|s)\b"), "T"),
+    (re.compile(r"\b(\d+h\d\dm|(\d+m)?\d+(ms|s))\b"), "T"),
     (re.compile(r" +"), " "),
 ]
 

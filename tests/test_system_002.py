@@ -39,11 +39,13 @@ def test_r150_names_are_trimmed_kept_in_order_and_taken_once(client: Wire) -> No
     assert names(append(client, " order ", "a")) == ["order", "b", "a"]
     for taken in ("b", " b", "order "):
         assert client.refused("timed/add", schedule="order", name=taken, argv=["true"]).kind == "invalid_params"
-    for bad in ("", "  ", FRAMEWORK, f" {FRAMEWORK} ", "%3", "bcdfgh"):
+    for bad in ("", "  ", FRAMEWORK, f" {FRAMEWORK} ", "%3", "bcdfgh", "a\0b", "x" * 201):
         for params in ({"schedule": "order"}, {"everyMs": 0}):
             refused = client.refused("timed/add", name=bad, argv=["true"], **params)
             assert (refused.kind, "`name`" in str(refused)) == ("invalid_params", True)
     assert "already" in str(client.refused("timed/add", name=" order ", everyMs=0, argv=["true"]))
+    refused = client.refused("timed/add", name="a\0b", everyMs=0, builtin="cleanup")
+    assert refused.kind == "invalid_params", "it would be in the environment of the next runner"
 
 
 def test_r150_a_runner_can_be_taken_out_again(client: Wire) -> None:

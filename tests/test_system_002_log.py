@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -264,7 +265,7 @@ def folder(tmp_path: Path) -> str:
                 line = Line(stage="x", details={"number": number, "padding": "ü" * (number * 37 % 300)})
                 file.write(encode(line, schedule="ab"[number % 2], batch="b", ts=ts))
                 number += 1
-            file.write(b'{"torn\nnotes\n\r\n')
+            file.write(b'{"torn\nnotes\n\r\n[]\n{}\n{"ts":5}\n' + b"[" * 5000 + b"\n\xff\n")
     return str(tmp_path)
 
 
@@ -290,6 +291,20 @@ def test_reading_on_and_on_is_reading_everything(
     of_a += numbers(last.entries)
     assert of_a == list(range(0, 120, 2))[-limit:]
     assert last.next == place
+
+
+def test_what_is_no_file_of_ours_is_not_read_and_a_line_without_end_takes_no_memory(folder: str) -> None:
+    os.mkfifo(os.path.join(folder, "2030-01-03.jsonl"))
+    os.mkdir(os.path.join(folder, "2030-01-05.jsonl"))
+    with open(os.path.join(folder, "2030-01-06.jsonl"), "wb") as file:
+        file.truncate(20 * tickreading.LONGEST)  # NULs, and no end of a line
+    tracemalloc.start()
+    found = tickreading.onwards(folder, Place("2030-01-01", 0), Wanted(), 1000)
+    assert tickreading.last(folder, "2030-01-06", Wanted(), 3).entries == found.entries[-3:]
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert numbers(found.entries) == list(range(120))
+    assert peak < 8 * tickreading.LONGEST
 
 
 def test_reading_from_a_time(folder: str) -> None:

@@ -274,7 +274,7 @@ def test_whatever_comes_ticks_never_overlap_and_each_has_one_end(found: list[Eve
 
 def test_r150_names_are_trimmed_and_taken_once() -> None:
     assert name_of("  copy ") == "copy"
-    for bad in ("", "  \t", "timed-jobs.framework", " timed-jobs.framework "):
+    for bad in ("", "  \t", "timed-jobs.framework", " timed-jobs.framework ", "a\0b", "x" * 201):
         with pytest.raises(Refused):
             name_of(bad)
     with pytest.raises(Refused, match="taken"):

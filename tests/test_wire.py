@@ -110,7 +110,7 @@ TICK = (
     '"result":"skipped_busy","failedRunnerCount":1,"durationMs":5,"error":"e"}'
 )
 RUNNER = (
-    '{"name":"build","kind":"command","argv":["make"],"agent":null,"prompt":null,"method":null,"builtin":null,'
+    '{"name":"build","kind":"command","argv":["make"],"agent":null,"prompt":null,"method":null,"params":null,"builtin":null,'
     '"cwd":"/src","timeoutMs":9}'
 )
 SCHEDULE = (

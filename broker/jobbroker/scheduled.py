@@ -20,7 +20,7 @@ class Scheduled:
         missed: due times that passed without a tick.
         state: its tick.
         idle: set while no tick of it is under way.
-        going: it is being removed: it ticks no more, and nothing of it is kept.
+        going: it is not promised yet, or is being removed: it does not tick, and nothing of it is kept.
         gone: set when it was, or could not be.
     """
 

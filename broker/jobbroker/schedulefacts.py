@@ -47,7 +47,7 @@ class ScheduleFacts:
                 continue
             anchor, number = placed(standing.anchor, standing.number, definition.config.interval_ms, now)
             found.append((definition, msgspec.structs.replace(standing, anchor=anchor, number=number)))
-        return found
+        return sorted(found, key=lambda each: each[0].order)
 
     async def commit(self, definition: Definition, standing: Standing | None = None) -> None:
         """Keep a schedule as it is asked for now. Raises `StoreUnavailable`."""

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+
+import msgspec
 
 from jobbroker.clock import wall_ms
 from jobbroker.core.job import timestamp
@@ -20,8 +23,8 @@ _OF_THE_SCHEDULE = (
     "leader_lock",
 )  # fmt: skip
 _OF_A_JOB = (
-    "argv", "agent", "prompt", "cwd", "env", "umask", "rlimits", "timeout_ms", "idle_timeout_ms", "grace_ms", "merged",
-    "max_output",
+    "argv", "agent", "prompt", "method", "params", "cwd", "env", "umask", "rlimits", "timeout_ms", "idle_timeout_ms",
+    "grace_ms", "merged", "max_output",
 )  # fmt: skip
 
 
@@ -87,7 +90,6 @@ def runner_of(
 
     Raises:
         InvalidParams: naming the member and what is wrong with it.
-        BackendGone: it is for a backend, and there is none.
     """
     try:
         name = name_of(params.name, taken)
@@ -96,14 +98,12 @@ def runner_of(
     kinds = [each for each in ("argv", "agent", "method", "builtin") if getattr(params, each) is not None]
     if len(kinds) != 1:
         raise errors.InvalidParams("say what to run by one of `argv`, `agent`, `method` and `builtin`")
-    if params.method is not None:
-        raise errors.BackendGone("`method` is for a backend, and this instance has none")
     given = {each: value for each in _OF_A_JOB if (value := getattr(params, each)) is not None}
     if params.builtin is not None:
         return _builtin(params.builtin, name, given, known)
-    start = wire.StartParams(**given)
-    _try(wire.StartParams(**given, name=name), settings, around)
-    return Runner(name=name, kind="command", start=start)
+    start = wire.StartParams(**given, on_disconnect="detach")  # nobody is connected who could leave
+    _try(msgspec.structs.replace(start, name=name), settings, around)
+    return Runner(name=name, kind="command" if params.method is None else "backend", start=start)
 
 
 def _builtin(builtin: str, name: str, given: dict[str, object], known: list[str]) -> Runner:
@@ -147,8 +147,10 @@ def as_tick(schedule: str, tick: Tick) -> wire.Tick:
     )
 
 
-def as_schedule(scheduled: Scheduled, next_at: str | None, lead: tuple[bool, int]) -> wire.Schedule:
-    """A schedule as clients see it."""
+def as_schedule(
+    scheduled: Scheduled, next_at: str | None, lead: tuple[bool, int], is_live: Callable[[str], bool]
+) -> wire.Schedule:
+    """A schedule as clients see it; of its jobs those that are committed, and have not ended."""
     definition, state = scheduled.definition, scheduled.state
     config = definition.config
     running = [] if state.flight is None or state.flight.job is None else [state.flight.job]
@@ -167,7 +169,7 @@ def as_schedule(scheduled: Scheduled, next_at: str | None, lead: tuple[bool, int
         busy=state.busy,
         busy_streak=state.streak,
         missed=scheduled.missed,
-        jobs=[*running, *state.left],
+        jobs=[job for job in (*running, *state.left) if is_live(job)],
         leads=lead[0],
         term=lead[1],
         leader_lock=definition.leader_lock,
@@ -183,6 +185,8 @@ def _as_runner(runner: Runner) -> wire.Runner:
         argv=start.argv,
         agent=start.agent,
         prompt=start.prompt,
+        method=start.method,
+        params=start.params,
         builtin=runner.builtin,
         cwd=start.cwd,
         timeout_ms=runner.timeout_ms if runner.start is None else start.timeout_ms,

@@ -39,6 +39,7 @@ from jobbroker.core.tickevents import (
     Tick,
     Trigger,
 )
+from jobbroker.core.unclosed import DIED
 from jobbroker.history import History
 from jobbroker.leadership import Leaders
 from jobbroker.runners import Builtin, Here, Start
@@ -108,6 +109,7 @@ class Ticking:
         self._tell = tell
         self._waiting: dict[str, Waiting] = {}
         self._events: deque[tuple[Scheduled, Event]] = deque()
+        self._feeding = False
         self._changed: dict[str, Scheduled] = {}
         self._of_batch: dict[str, Scheduled] = {}
         self._nursery: trio.Nursery
@@ -150,7 +152,7 @@ class Ticking:
         )
         if flight is not None:
             left = (flight.job,) if flight.job is not None and self._jobs.find(flight.job) is not None else ()
-            self._feed(scheduled, Cut("the broker died during the tick", left))
+            self._feed(scheduled, Cut(DIED, left))
         self._note_change(scheduled, scheduled.state)
         for job, (batch, runner) in scheduled.state.left.items():
             self._nursery.start_soon(self._await_left, scheduled, job, batch, runner)
@@ -184,21 +186,26 @@ class Ticking:
     def _feed(self, scheduled: Scheduled, event: Event) -> None:
         """Let an event act on the tick of a schedule, and do what follows; what that brings about comes behind it."""
         self._events.append((scheduled, event))
-        if len(self._events) > 1:
+        if self._feeding:
             return
-        while self._events:
-            scheduled, event = self._events[0]
-            before = scheduled.state
-            scheduled.state, effects = step(before, event, mono_ms())
-            self._note_change(scheduled, before)
-            for effect in effects:
-                self._perform(scheduled, effect)
-            if scheduled.state.flight is None:
-                scheduled.idle.set()
-            elif scheduled.idle.is_set():
-                scheduled.idle = trio.Event()
-            self._events.popleft()
+        self._feeding = True
+        try:
+            while self._events:
+                self._act(*self._events.popleft())
+        finally:
+            self._feeding = False  # whatever happened here, it must not be the end of all ticks
         self._save()
+
+    def _act(self, scheduled: Scheduled, event: Event) -> None:
+        before = scheduled.state
+        scheduled.state, effects = step(before, event, mono_ms())
+        self._note_change(scheduled, before)
+        for effect in effects:
+            self._perform(scheduled, effect)
+        if scheduled.state.flight is None:
+            scheduled.idle.set()
+        elif scheduled.idle.is_set():
+            scheduled.idle = trio.Event()
 
     def _note_change(self, scheduled: Scheduled, before: State) -> None:
         self._changed[scheduled.name] = scheduled
@@ -274,6 +281,10 @@ class Ticking:
             admission = runners.admit(self._jobs.start, params, given)
         except errors.RemoteError as exc:
             self._end(scheduled, order, exc.message)
+            return
+        except Exception:
+            log.exception("fault in starting a runner: schedule=%s runner=%s", scheduled.name, order.runner)
+            self._end(scheduled, order, "a fault of the broker; see its log")
             return
         self._feed(scheduled, JobBegun(order.batch, admission.snapshot.job.id))
         self._nursery.start_soon(self._await_job, scheduled, order, admission)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import stat
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
@@ -154,8 +155,12 @@ class TickLog:
         paths.make_private_dir(self.folder)
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
         descriptor = os.open(place, flags, 0o600)
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            os.close(descriptor)
+            raise OSError(f"{place} is not a regular file")
         self._file = day, descriptor
-        size = os.fstat(descriptor).st_size
+        size = found.st_size
         self._torn = bool(size) and os.pread(descriptor, 1, size - 1) != b"\n"
         self._forget_old(day)
         return descriptor

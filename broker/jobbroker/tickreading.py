@@ -6,10 +6,12 @@ Lines that cannot be read are skipped: somebody may have written into a file by 
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator
 from typing import NamedTuple
 
 import msgspec
+from msgspec import Struct
 
 from jobbroker.ticklog import days, file_of
 
@@ -18,9 +20,24 @@ MOST = 64 * 1024 * 1024
 """Bytes looked through for one answer."""
 ROOM = 4 * 1024 * 1024
 """Bytes of lines in one answer."""
+LONGEST = 1024 * 1024
+"""Bytes of a line that is looked at in one piece; no line of ours is as long."""
 
 Entry = dict[str, object]
 _decoder = msgspec.json.Decoder(Entry)
+
+
+class _Always(Struct):
+    """What a line of ours has, whatever else it has."""
+
+    batch_id: str
+    duration_ms: int | None
+    error: str | None
+    result: str | None
+    runner: str
+    schedule: str | None
+    stage: str
+    ts: str
 
 
 class Place(NamedTuple):
@@ -105,9 +122,11 @@ def last(folder: str, today: str, wanted: Wanted, limit: int) -> Found:
 
 def _read(line: bytes) -> Entry | None:
     try:
-        return _decoder.decode(line)
-    except msgspec.MsgspecError:
+        entry = _decoder.decode(line)
+        msgspec.convert(entry, _Always)
+    except (msgspec.MsgspecError, RecursionError):
         return None
+    return entry
 
 
 def _size(path: str) -> int:
@@ -119,13 +138,17 @@ def _size(path: str) -> int:
 
 def _open(path: str) -> int | None:
     try:
-        return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
         return None
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return descriptor
+    os.close(descriptor)
+    return None
 
 
 def _lines(path: str, start: int) -> Iterator[bytes]:
-    """Whole lines from an offset on, each with its end."""
+    """Whole lines from an offset on, each with its end; of one that is far too long, its pieces."""
     descriptor = _open(path)
     if descriptor is None:
         return
@@ -135,12 +158,15 @@ def _lines(path: str, start: int) -> Iterator[bytes]:
             start += len(block)
             *whole, rest = (rest + block).split(b"\n")
             yield from (line + b"\n" for line in whole)
+            if len(rest) > LONGEST:
+                yield rest
+                rest = b""
     finally:
         os.close(descriptor)
 
 
 def _backwards(path: str, at: int | None) -> Iterator[bytes]:
-    """Lines before an offset, or the end, the last one first; one without an end is none yet."""
+    """Lines before an offset, or the end, the last one first; one with no end is none yet, one too long is pieces."""
     descriptor = _open(path)
     if descriptor is None:
         return
@@ -156,5 +182,8 @@ def _backwards(path: str, at: int | None) -> Iterator[bytes]:
                 first = False
             rest = parts.pop(0) if at and parts else b""
             yield from (part + b"\n" for part in reversed(parts))
+            if len(rest) > LONGEST:
+                yield rest
+                rest = b""
     finally:
         os.close(descriptor)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable
 
+import msgspec
 import trio
 
 from jobbroker.clock import boot_ms, mono_ms, wall_ms
@@ -17,10 +18,12 @@ from jobbroker.core.due import DueTimes, Moment, look
 from jobbroker.core.entry import Line
 from jobbroker.core.job import Snapshot, timestamp
 from jobbroker.core.schedule import Definition, Standing
+from jobbroker.core.unclosed import settle
 from jobbroker.scheduled import Scheduled, Waiting
 from jobbroker.schedulefacts import ScheduleFacts
 from jobbroker.ticking import Ticking
 from jobbroker.ticklog import TickLog
+from jobbroker.tickreading import Entry, Wanted, last
 from jobbroker.timer import Timer
 from jobclient.protocol import errors
 
@@ -28,6 +31,8 @@ SLICE_MS = 10
 """How long due schedules are seen to before everybody else gets a turn."""
 DRAIN_SECONDS = 0.5
 """How long a broker that ends waits for ticks to end by themselves."""
+LAST_LINES = 2000
+"""Lines of the log of a broker that died that may have more to say of ticks than the store has."""
 FLUSH_SECONDS = 1.0
 """How long it waits for its last lines to be written."""
 
@@ -52,6 +57,7 @@ class Timed:
         self.log = log_file
         self._facts = facts
         self._salt = salt
+        self._order = 0
         self._stir = stir
         self._due = DueTimes()
         self._timer = Timer()
@@ -64,7 +70,7 @@ class Timed:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self.log.run)
                 await nursery.start(self.ticking.run)
-                self._load(live)
+                self._load(live, await trio.to_thread.run_sync(self._last_lines))
                 task_status.started()
                 while True:
                     await self._timer.wait()
@@ -73,8 +79,11 @@ class Timed:
             self._timer.close()
             self.ticking.leaders.keep(set())
 
-    def _load(self, live: Iterable[Snapshot]) -> None:
-        """Schedules as the last broker left them."""
+    def _last_lines(self) -> list[Entry]:
+        return last(self.log.folder, timestamp(wall_ms())[:10], Wanted(), LAST_LINES).entries
+
+    def _load(self, live: Iterable[Snapshot], lines: list[Entry]) -> None:
+        """Schedules as the last broker left them, and as the last lines of its log have them."""
         self.ticking.paused = self._facts.paused()
         found = self._facts.all(self._moment())
         states = [standing.state for _, standing in found]
@@ -86,8 +95,13 @@ class Timed:
                 jobs.setdefault(snapshot.job.tick.schedule, []).append(snapshot)
         if found:
             self._note_loop("started", [definition for definition, _ in found])
+        missing, over = settle(lines, {definition.name: standing.state for definition, standing in found})
+        for name, line in missing:
+            self.ticking.note(line, name)
         for definition, standing in found:
             scheduled = self.schedules[definition.name] = Scheduled(definition, standing, self._salt)
+            self._order = definition.order
+            scheduled.state = over.get(definition.name, scheduled.state)
             self.ticking.adopt(scheduled, jobs.get(definition.name, []))
             self._await_next(scheduled)
 
@@ -127,40 +141,59 @@ class Timed:
         """
         found = self.schedules.get(name.strip())
         if found is None or found.going:
-            raise errors.JobNotFound(f"no schedule {name!r}  -> jobctl timed list", {"schedule": name})
+            raise self._unknown(name)
         return found
 
-    async def add(self, definition: Definition) -> Scheduled:
-        """Take in a schedule; it ticks for the first time an interval from now.
+    @staticmethod
+    def _unknown(name: str) -> errors.JobNotFound:
+        return errors.JobNotFound(f"no schedule {name!r}  -> jobctl timed list", {"schedule": name})
+
+    def reserve(self, definition: Definition) -> Scheduled:
+        """Give a schedule that is asked for its name and its place, both before anybody else is heard; then `add` it.
 
         Raises:
             InvalidParams: there is one of that name.
-            StoreUnavailable: it cannot be promised.
+            ShuttingDown: the broker ends.
         """
         self.refuse_when_leaving()
         if definition.name in self.schedules:
             raise errors.InvalidParams(f"`name`: there is a schedule {definition.name!r} already; remove it first")
+        self._order += 1
+        definition = msgspec.structs.replace(definition, order=self._order)
         scheduled = Scheduled(definition, Standing(anchor=self._moment()), self._salt)
-        self.schedules[definition.name] = scheduled  # from now on the name is taken
+        scheduled.going = True  # until it is promised, there is none for anybody else
+        self.schedules[definition.name] = scheduled
+        return scheduled
+
+    async def add(self, scheduled: Scheduled) -> None:
+        """Take in a schedule; it ticks for the first time an interval from now.
+
+        Raises:
+            StoreUnavailable: it cannot be promised.
+        """
+        definition = scheduled.definition
         try:
             await self._facts.commit(definition, scheduled.standing)
         except BaseException:
             del self.schedules[definition.name]
             raise
+        scheduled.going = False
         interval = definition.config.interval_ms
         started = Line(stage="started", result=_loop(enabled=bool(interval)), details={"interval_ms": interval})
         self.ticking.note(started, definition.name)
         self._await_next(scheduled)
         self._stir()
-        return scheduled
 
     async def change(self, scheduled: Scheduled, changed: Callable[[Definition], Definition]) -> None:
         """Let a schedule be another from its next tick on; one under way goes on as it began.
 
         Raises:
+            JobNotFound: it is being removed.
             StoreUnavailable: it cannot be promised.
         """
         self.refuse_when_leaving()
+        if scheduled.going:  # since the request was read
+            raise self._unknown(scheduled.name)
         before = scheduled.definition
         scheduled.definition = changed(before)
         try:

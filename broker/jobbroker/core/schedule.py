@@ -13,6 +13,7 @@ from jobbroker.core.tick import State
 from jobclient.protocol.wire import StartParams
 
 MAX_RUNNERS = 100
+MAX_NAME = 200
 Kind = Literal["command", "backend", "builtin"]
 
 
@@ -51,6 +52,7 @@ class Definition(Struct, frozen=True, kw_only=True):
     """A schedule as it was asked for. An interval of 0 is none: it ticks when it is told to.
 
     Attributes:
+        order: which of all it is, in the order in which they were asked for.
         leader_lock: the file whose holder runs it; None for the broker's own lock, so for whichever broker has it.
     """
 
@@ -58,6 +60,7 @@ class Definition(Struct, frozen=True, kw_only=True):
     config: Config
     runners: tuple[Runner, ...]
     created_at: str
+    order: int = 0
     jitter_ms: int = 0
     catch_up: bool = False
     leader_lock: str | None = None
@@ -84,11 +87,13 @@ def name_of(text: str, taken: Iterable[str] = ()) -> str:
     """A name as it is kept: without blanks around it.
 
     Raises:
-        Refused: it is empty, taken, or the broker's own.
+        Refused: it is empty, too long, no text for an environment, taken, or the broker's own.
     """
     name = text.strip()
     if not name:
         raise Refused("is empty")
+    if len(name) > MAX_NAME or "\0" in name:
+        raise Refused(f"has 1 to {MAX_NAME} characters, and no NUL")
     if name == FRAMEWORK:
         raise Refused(f"{name!r} is the broker's own")
     if name in taken:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import islice
-
 import msgspec
 import trio
 
@@ -33,7 +31,7 @@ RESULT = "result"
 def _view(call: Call, scheduled: Scheduled) -> wire.Schedule:
     timed = call.broker.timed
     lead = timed.ticking.leaders.leads(scheduled.definition.leader_lock)
-    return as_schedule(scheduled, timed.next_at(scheduled), lead)
+    return as_schedule(scheduled, timed.next_at(scheduled), lead, timed.ticking.is_live)
 
 
 # --- schedules ------------------------------------------------------------------------------------------------------
@@ -42,6 +40,8 @@ def _view(call: Call, scheduled: Scheduled) -> wire.Schedule:
 def add(call: Call, params: wire.AddParams) -> Pending:
     """A schedule with its first runner, or one more runner of a schedule."""
     timed = call.broker.timed
+    if params.method is not None and call.broker.backend is None:
+        raise errors.InvalidParams("`method` is for a backend, and this broker has none  -> jobctl backend list")
     scheduled = None if params.schedule is None else timed.find(params.schedule)
     taken: list[str] = []
     if scheduled is not None:
@@ -52,7 +52,7 @@ def add(call: Call, params: wire.AddParams) -> Pending:
         return Pending(_append(call, scheduled, runner))
     definition = definition_of(params, runner)
     _check_lock(definition.leader_lock)
-    return Pending(_add(call, definition))
+    return Pending(_add(call, timed.reserve(definition)))
 
 
 def _check_lock(path: str | None) -> None:
@@ -63,8 +63,8 @@ def _check_lock(path: str | None) -> None:
             raise errors.InvalidParams(f"`leaderLock` cannot be used: {path}: {exc.strerror or exc}") from None
 
 
-async def _add(call: Call, definition: Definition) -> wire.OneSchedule:
-    scheduled = await call.broker.through(lambda: call.broker.timed.add(definition))
+async def _add(call: Call, scheduled: Scheduled) -> wire.OneSchedule:
+    await call.broker.through(lambda: call.broker.timed.add(scheduled))
     return wire.OneSchedule(schedule=_view(call, scheduled))
 
 
@@ -84,23 +84,25 @@ def list_schedules(call: Call, params: wire.SchedulesParams) -> wire.Schedules:
     limit = MAX_PAGE if params.limit is None else params.limit
     if not 1 <= limit <= MAX_PAGE:
         raise errors.InvalidParams(f"`limit` must be between 1 and {MAX_PAGE}")
-    names = list(timed.schedules)
-    start = names.index(timed.find(params.after).name) + 1 if params.after is not None else 0
+    if params.after is not None and not (params.after.isascii() and params.after.isdecimal()):
+        raise errors.InvalidParams("`after` is what `next` said")
+    after = int(params.after or 0)
+    wanted = [each for each in timed.schedules.values() if each.definition.order > after and not each.going]
     taken: list[wire.Schedule] = []
     room = ROOM
-    for name in islice(names, start, start + limit):
-        view = _view(call, timed.schedules[name])
+    for scheduled in wanted[:limit]:
+        view = _view(call, scheduled)
         room -= len(jsonrpc.encode(view))
         if room < 0 and taken:
             break
         taken.append(view)
-    more = bool(taken) and start + len(taken) < len(names)
+    more = len(taken) < len(wanted)
     return wire.Schedules(
         schedules=taken,
         paused=timed.ticking.paused,
         log=timed.log.folder,
         dropped_lines=timed.log.dropped,
-        next=taken[-1].name if more else None,
+        next=str(wanted[len(taken) - 1].definition.order) if more else None,
     )
 
 

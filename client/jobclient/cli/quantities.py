@@ -80,6 +80,15 @@ def duration(ms: int) -> str:
     return f"{minutes}m{seconds:02d}s" if minutes else f"{seconds}s"
 
 
+def interval(ms: int) -> str:
+    """`1h`, `1m30s`, `1s500ms`: all of it, as it may be typed again."""
+    parts: list[str] = []
+    for unit in ("d", "h", "m", "s", "ms"):
+        count, ms = divmod(ms, _DURATION_UNITS[unit])
+        parts += [f"{count}{unit}"] if count else []
+    return "".join(parts) or "0"
+
+
 def limit(ms: int) -> str:
     """A time limit, for which 0 is none."""
     return duration(ms) if ms else "none"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from jobclient import rawjson
 from jobclient.cli import exits, quantities, start, words
 from jobclient.cli.options import Option, UsageError, Verb
 from jobclient.cli.render import Cell, escape, quote
@@ -48,7 +49,7 @@ def add(given: Given, link: Link, console: Console) -> int:
         console.json({"schedule": schedule})
     else:
         by_hand = f"by hand  -> jobctl timed tick {quote(schedule['name'])}"
-        often = f"every {_every(schedule)}, next {_next(schedule)}" if schedule["nextAt"] else by_hand
+        often = f"{_every(schedule)}, next {_next(schedule)}" if schedule["nextAt"] else by_hand
         console.print(f"{escape(schedule['name'])}  {often}")
     return exits.OK
 
@@ -62,7 +63,16 @@ def _what(given: Given, console: Console) -> dict[str, object]:
     if given.operands:
         raise UsageError("timed add: either a command, or --builtin, or --method")
     what: dict[str, object] = {"method": method} if builtin is None else {"builtin": builtin}
+    if given.has("params"):
+        what["params"] = _json(given.text("params") or "")
     return {**what, "timeoutMs": given.number("timeout")} if given.has("timeout") else what
+
+
+def _json(text: str) -> object:
+    try:
+        return rawjson.decode(text.encode("utf-8", "surrogateescape"))
+    except rawjson.BadJson as exc:
+        raise UsageError(f"--params: {exc}") from None
 
 
 def list_schedules(given: Given, link: Link, console: Console) -> int:
@@ -103,7 +113,7 @@ def _row(schedule: Message) -> list[Cell]:
 
 
 def _every(schedule: Message) -> str:
-    return f"every {quantities.duration(schedule['everyMs'])}" if schedule["everyMs"] else "by hand"
+    return f"every {quantities.interval(schedule['everyMs'])}" if schedule["everyMs"] else "by hand"
 
 
 def _next(schedule: Message) -> str:
@@ -143,12 +153,12 @@ def show(given: Given, link: Link, console: Console) -> int:
 
 
 def _facts(schedule: Message) -> Iterator[tuple[str, str]]:
-    yield "every", _every(schedule)
-    yield "jitter", quantities.duration(schedule["jitterMs"]) if schedule["jitterMs"] else ""
+    yield "ticks", _every(schedule)
+    yield "jitter", quantities.interval(schedule["jitterMs"]) if schedule["jitterMs"] else ""
     yield "catch-up", "yes" if schedule["catchUp"] else ""
     yield "next", _next(schedule)
     for runner in schedule["runners"]:
-        limit = "" if runner["timeoutMs"] is None else f"  (time {quantities.limit(runner['timeoutMs'])})"
+        limit = f"  (time {quantities.interval(runner['timeoutMs'])})" if runner["timeoutMs"] else ""
         yield "runs", f"{escape(runner['name'])}: {_runner(runner)}{limit}"
     last = schedule["last"]
     if last is not None:
@@ -228,6 +238,7 @@ VERBS = (
         Option("--agent", "NAME", "run an agent; then one word, its prompt"),
         Option("--builtin", "NAME", "let the broker do it itself: cleanup"),
         Option("--method", "METHOD", "send this to the backend"),
+        Option("--params", "JSON", "with these parameters"),
         Option("--leader-lock", "FILE", "of the brokers that share this file only one runs it"),
         Option("--max-tasks", "N", "told to what it runs"),
         Option("--max-messages", "N", "told to what it runs"),

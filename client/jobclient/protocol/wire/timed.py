@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from jobclient.protocol.wire.job import Amount, ResourceLimit, Text, Trigger
+from jobclient.protocol.wire.job import Amount, JsonParams, ResourceLimit, Text, Trigger
 from jobclient.protocol.wire.message import Params, Result
 
 Decision = Literal[
@@ -23,8 +23,8 @@ class AddParams(ScheduleParams):
     """`timed/add`: a schedule and its first runner, both of that name; with `schedule`, one more runner of that one.
 
     Every schedule says how often it ticks: `every_ms`, 0 for only when it is told to. A runner is a command (`argv`, or
-    `agent` and `prompt`), a request to the backend (`method`), or a `builtin`. `cwd` to `max_output` are those of
-    `job/start`. `max_tasks_per_tick`, `max_messages_per_tick` and `settle_delay_ms` are told to the runners.
+    `agent` and `prompt`), a request to the backend (`method` and `params`), or a `builtin`. `cwd` to `max_output` are
+    those of `job/start`. `max_tasks_per_tick`, `max_messages_per_tick` and `settle_delay_ms` are told to the runners.
     """
 
     schedule: str | None = None
@@ -33,6 +33,7 @@ class AddParams(ScheduleParams):
     agent: str | None = None
     prompt: str | None = None
     method: str | None = None
+    params: JsonParams | None = None
     builtin: str | None = None
     cwd: Text | None = None
     env: dict[str, Text] | list[Text] | None = None
@@ -60,6 +61,7 @@ class Runner(Result):
     agent: str | None = None
     prompt: str | None = None
     method: str | None = None
+    params: JsonParams | None = None
     builtin: str | None = None
     cwd: Text | None = None
     timeout_ms: int | None = None
