@@ -5,6 +5,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.ready
 DEV    := $(VENV)/.ready-dev
+EDITORS := $(VENV)/.ready-editors
 PYTEST := $(BIN)/python -P -m pytest
 
 .DEFAULT_GOAL := help
@@ -25,13 +26,17 @@ $(DEV): $(STAMP)
 	$(BIN)/python -m pip install --quiet --group dev
 	touch $@
 
+$(EDITORS): $(DEV)
+	$(BIN)/python -m pip install --quiet --group editors
+	touch $@
+
 run: $(STAMP) ## run a real job through a real broker: live output, exit code, list
 	@JOBCTL=$(BIN)/jobctl sh docs/first-run.sh
 
 test: $(DEV) ## the quick suite: pure tests by the thousand, then real daemons and real children
 	$(PYTEST) -m 'not slow' --numprocesses auto --maxprocesses 8 --dist loadfile
 
-test-slow: $(DEV) ## the slow tests: long chaos, ten thousand jobs
+test-slow: $(EDITORS) ## the slow tests: long chaos, ten thousand jobs, real editors (.ci/run installs them)
 	$(PYTEST) -m slow
 
 test-backends: $(DEV) ## real backends behind the broker: codex, tool servers, language servers; installs them

@@ -50,10 +50,13 @@ CLIENT = (
     # 4: a connection that comes back
     ("asynclink", "link"),
     # 5: what programs use
-    ("aio", "asyncstreams", "calls", "client", "event", "feeding", "starting", "watch"),
+    (
+        "aio", "asyncstreams", "asynctimedclient", "calls", "client", "event", "feeding", "starting", "timedcalls",
+        "timedclient", "watch",
+    ),
     # 6: what people use
     ("cli", "cli.*", "__main__"),
-)
+)  # fmt: skip
 SHIM = 1
 TABLES = {"jobbroker": BROKER, "jobclient": CLIENT}
 

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Generator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -202,6 +202,17 @@ def test_it_is_ready_when_the_jobs_of_its_predecessor_are_adopted(activator: Act
     assert home.wait() == 0
     activator.start()
     activator.hear_of("READY")
+
+
+def test_a_manager_that_is_behind_hears_that_it_is_ready(activator: Activator) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as somebody:
+        with suppress(BlockingIOError):
+            while somebody.sendto(b"X=1", str(activator.home.root / "manager")):
+                pass
+        activator.start()
+        with Wire(str(activator.home.socket)) as wire:
+            wire.call("broker/ping")
+        assert activator.hear_of("READY")["READY"] == "1"
 
 
 def test_signs_of_life_come_from_the_loop_and_end_with_it(activator: Activator) -> None:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import inspect
 import os
-import subprocess
-import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import anyio
 import anyio.lowlevel
@@ -17,7 +14,7 @@ from anyio import to_thread
 
 from harness import PATIENCE, Home, eventually
 from jobbroker.identity import is_dead, read_stat
-from jobclient import AsyncClient, Client, JobFailed, Reset
+from jobclient import AsyncClient, JobFailed, Reset
 from jobclient.protocol import errors, wire
 from scripted import JOB, Scripted, Silent, in_turn
 
@@ -79,31 +76,6 @@ async def shell(client: AsyncClient, script: str) -> wire.Job:
     return (await client.start(["sh", "-c", script])).job
 
 
-# --- the same as the other one --------------------------------------------------------------------------------------
-
-
-def public(kind: type) -> dict[str, Any]:
-    return {name: member for name, member in vars(kind).items() if not name.startswith("_")}
-
-
-@pytest.mark.parametrize("name", sorted(public(Client)))
-def test_a_method_is_called_and_described_as_that_of_the_blocking_client(name: str) -> None:
-    here, there = public(AsyncClient)[name], public(Client)[name]
-    assert inspect.signature(here).parameters == inspect.signature(there).parameters
-    assert here.__doc__ == there.__doc__
-    assert inspect.iscoroutinefunction(here) or name in ("follow", "events")
-
-
-def test_no_name_is_missing() -> None:
-    assert set(public(AsyncClient)) == set(public(Client))
-
-
-def test_without_anyio_it_says_what_to_install() -> None:
-    script = "import sys; sys.modules['anyio'] = None; import jobclient; jobclient.Client; jobclient.AsyncClient"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
-    assert "ImportError: AsyncClient needs anyio  -> pip install 'jobbroker[async]'" in done.stderr
-
-
 # --- jobs -----------------------------------------------------------------------------------------------------------
 
 
@@ -158,6 +130,28 @@ def test_backends(run: Run) -> None:
             await client.backend_request("x")
         with pytest.raises(errors.InvalidParams, match="no backend to take a turn"):
             await client.start_turn("x", {}, name="turn")
+
+    run(main)
+
+
+def test_timed_jobs(run: Run) -> None:
+    async def main(client: AsyncClient) -> None:
+        async with client.events(ticks=True) as events:
+            await shell(client, "sleep 60")
+            await anext(events)
+            made = await client.timed_add(wire.AddParams(name="nightly", every_ms=0, argv=["true"]))
+            assert (await client.timed_show("nightly")).name == made.name == "nightly"
+            tick = await client.timed_tick("nightly", wait=True)
+            while not isinstance(told_of := await anext(events), wire.Tick):
+                pass
+            assert (told_of.batch_id, told_of.decision) == (tick.batch_id, "scheduled")
+        assert (await client.timed_pause("nightly")).paused
+        assert not (await client.timed_resume("nightly")).paused
+        assert [each.name for each in (await client.timed_list()).schedules] == ["nightly"]
+        with pytest.raises(errors.InvalidState, match="or no longer"):
+            await client.timed_stage(wire.StageParams(batch_id=tick.batch_id, runner="nightly", stage="mine"))
+        assert tick.batch_id in [line.get("batch_id") for line in (await client.timed_log("nightly")).entries]
+        assert (await client.timed_remove("nightly", wait_ms=5000)).jobs == []
 
     run(main)
 

@@ -13,8 +13,10 @@ import pytest
 
 import jobclient
 from harness import Home, alive, eventually
-from jobclient import Client
+from jobbroker.methods import METHODS
+from jobclient import Client, JobFailed
 from jobclient.protocol import errors, wire
+from source import HOUSE
 
 
 @pytest.fixture
@@ -147,6 +149,29 @@ def test_one_key_one_job(client: Client) -> None:
     assert (first.created, second.created, first.job.id) == (True, False, second.job.id)
     with pytest.raises(errors.InvalidParams):
         client.start(["false"], env=env, idempotency_key="k")
+
+
+def test_timed_jobs(client: Client) -> None:
+    client.timed_add(wire.AddParams(name="nightly", every_ms=0, argv=["true"]))
+    assert client.timed_tick("nightly", wait=True).decision == "scheduled"
+    assert [each.name for each in client.timed_list().schedules] == ["nightly"]
+    assert client.timed_remove("nightly").jobs == []
+
+
+def test_run_tells_how_it_ended(client: Client) -> None:
+    assert client.run(["sh", "-c", "exit 3"]).exit_code == 3
+    with pytest.raises(JobFailed, match="failed: exit status 3"):
+        client.run(["sh", "-c", "exit 3"], check=True)
+
+
+NOT_FOR_PROGRAMS = {"broker/trace", "events/unsubscribe", "initialize", "shutdown"}
+
+
+def test_every_method_of_the_protocol_is_there() -> None:
+    """Those aside that belong to a connection of one's own."""
+    homes = ("calls", "timedcalls", "client", "timedclient", "watch")
+    said = "".join(HOUSE[f"jobclient.{home}"].text for home in homes)
+    assert {name for name in METHODS if f'"{name}"' not in said} == NOT_FOR_PROGRAMS
 
 
 @pytest.mark.parametrize("name", jobclient.__all__)

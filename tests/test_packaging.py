@@ -18,8 +18,8 @@ from source import ROOT
 PACKAGES = {"jobbroker": ROOT / "broker/jobbroker", "jobclient": ROOT / "client/jobclient"}
 NAME = f"jobbroker-{__version__}"
 TOP_LEVEL = {
-    "broker", "client", "docs", "systemd", "tests", ".gitignore", "CHANGELOG.md", "LICENSE", "Makefile", "PKG-INFO",
-    "README.md", "pyproject.toml",
+    "broker", "client", "docs", "examples", "systemd", "tests", ".gitignore", "CHANGELOG.md", "LICENSE", "Makefile",
+    "PKG-INFO", "README.md", "pyproject.toml",
 }  # fmt: skip
 METADATA = {"METADATA", "RECORD", "WHEEL", "entry_points.txt", "licenses/LICENSE"}
 

@@ -177,7 +177,7 @@ async def _serve(setup: Setup, broker: Broker, notify: NotifySocket, places: Job
             nursery.start_soon(_accept, listener, broker, connections)
             nursery.start_soon(_keep_house, broker, names, last_number)
             nursery.start_soon(_watch_idleness, broker)
-            setup.manager.tell("READY=1", f"MAINPID={os.getpid()}", f"STATUS={_how_it_is(broker)}")
+            await setup.manager.insist("READY=1", f"MAINPID={os.getpid()}", f"STATUS={_how_it_is(broker)}")
             nursery.start_soon(setup.manager.keep_watched, lambda: _how_it_is(broker))
             await broker.left.wait()
             await _leave(broker, listener, connections, setup.manager)

@@ -11,6 +11,9 @@ VARIABLES = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
 PINGS = 3
 """Signs of life in the time the manager waits for one: the loop may be late by most of it."""
 
+RETRY_SECONDS = 0.1
+"""How long a manager that is behind is left alone."""
+
 
 class Manager:
     """The service manager, as far as it wants to hear from us.
@@ -24,15 +27,26 @@ class Manager:
         self.address = address
         self.watchdog_seconds = watchdog_seconds
 
-    def tell(self, *assignments: str) -> None:
-        """Send `READY=1`, `STATUS=...` and the like; that it does not listen is none of our troubles."""
+    def tell(self, *assignments: str) -> bool:
+        """Send `STATUS=...` and the like; False if it has not come to reading what was sent before.
+
+        That it does not listen at all is none of our troubles.
+        """
         if not self.address:
-            return
+            return True
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as sock:
             try:
                 sock.sendto("\n".join(assignments).encode(), self.address)
+            except BlockingIOError:
+                return False
             except OSError:
                 pass
+        return True
+
+    async def insist(self, *assignments: str) -> None:
+        """Send what it must hear: who is not said to be ready is ended."""
+        while not self.tell(*assignments):  # noqa: ASYNC110  # nothing says when it has read on
+            await trio.sleep(RETRY_SECONDS)
 
     async def keep_watched(self, status: Callable[[], str]) -> None:
         """Give signs of life from the loop that everything runs on, each with the status, until cancelled."""

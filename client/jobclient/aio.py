@@ -12,6 +12,7 @@ except ImportError as exc:
 from jobclient import calls, watch
 from jobclient.asynclink import AsyncLink
 from jobclient.asyncstreams import AsyncEvents as AsyncEvents, AsyncPieces as AsyncPieces
+from jobclient.asynctimedclient import AsyncTimedClient
 from jobclient.calls import convert
 from jobclient.event import filter_of
 from jobclient.link import TIMEOUT
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class AsyncClient:
+class AsyncClient(AsyncTimedClient):
     """A client of one instance's broker, for any number of tasks of one event loop at once; see `Client`.
 
     Cancelling a task takes its request back: whoever waits for a job no longer waits, and the job is not touched.
@@ -196,7 +197,9 @@ class AsyncClient:
         """
         return AsyncPieces(self._do, self.get, job, stream, start)
 
-    def events(self, jobs: wire.Filter | None = None, *, output: bool = False, since: str | None = None) -> AsyncEvents:
+    def events(
+        self, jobs: wire.Filter | None = None, *, output: bool = False, ticks: bool = False, since: str | None = None
+    ) -> AsyncEvents:
         """Every change of jobs, by a connection of its own: first the live jobs as they are, at last the farewell.
 
         Ends after `BrokerShuttingDown`. A broker that dies without a word is replaced. What its successor does not know
@@ -205,11 +208,14 @@ class AsyncClient:
         Args:
             jobs: which jobs; all by default.
             output: whether what they write comes as well, from now on.
+            ticks: whether the ticks of timed jobs do.
             since: the `cursor` of an event, to begin with what has changed since instead.
         """
         instance, timeout, autospawn = self._options
         link = AsyncLink(instance, timeout=timeout, autospawn=autospawn)
-        made = AsyncEvents(link, watch.Watch(filter_of(jobs), since=since, output=output), self._events.discard)
+        made = AsyncEvents(
+            link, watch.Watch(filter_of(jobs), since=since, output=output, ticks=ticks), self._events.discard
+        )
         self._events.add(made)
         return made
 

@@ -9,6 +9,7 @@ from jobclient.calls import convert, data_of
 from jobclient.event import Event as Event, Reset as Reset, event_of, filter_of
 from jobclient.link import TIMEOUT, Link
 from jobclient.protocol.failure import JobBrokerError
+from jobclient.timedclient import TimedClient
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class Client:
+class Client(TimedClient):
     """A client of one instance's broker, which is found, or started, with the first request.
 
     A broker that goes away is found or started again, and requests that cannot happen twice by that are repeated.
@@ -200,7 +201,7 @@ class Client:
             start = piece.next
 
     def events(
-        self, jobs: wire.Filter | None = None, *, output: bool = False, since: str | None = None
+        self, jobs: wire.Filter | None = None, *, output: bool = False, ticks: bool = False, since: str | None = None
     ) -> Iterator[Event]:
         """Every change of jobs, by a connection of its own: first the live jobs as they are, at last the farewell.
 
@@ -210,11 +211,12 @@ class Client:
         Args:
             jobs: which jobs; all by default.
             output: whether what they write comes as well, from now on.
+            ticks: whether the ticks of timed jobs do.
             since: the `cursor` of an event, to begin with what has changed since instead.
         """
         instance, timeout, autospawn = self._options
         with Link(instance, timeout=timeout, autospawn=autospawn) as link:
-            for message in watch.Watch(filter_of(jobs), since=since, output=output).messages(link):
+            for message in watch.Watch(filter_of(jobs), since=since, output=output, ticks=ticks).messages(link):
                 event = event_of(message)
                 if event is not None:
                     yield event

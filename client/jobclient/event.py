@@ -25,13 +25,14 @@ class Reset(msgspec.Struct, frozen=True):
     cursor: str
 
 
-Event = wire.JobUpdated | wire.JobRemoved | wire.JobOutput | wire.BrokerShuttingDown | Reset
+Event = wire.JobUpdated | wire.JobRemoved | wire.JobOutput | wire.Tick | wire.BrokerShuttingDown | Reset
 """What `Client.events` yields."""
 
 _EVENTS: dict[str, type[Event]] = {
     watch.UPDATED: wire.JobUpdated,
     watch.REMOVED: wire.JobRemoved,
     watch.OUTPUT: wire.JobOutput,
+    watch.TICK: wire.Tick,
     watch.RESET: Reset,
     FAREWELL: wire.BrokerShuttingDown,
 }

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 UPDATED = "notifications/job/updated"
 REMOVED = "notifications/job/removed"
 OUTPUT = "notifications/job/output"
+TICK = "notifications/timed/tick"
 RESET = "reset"
 """No notification of the broker's but a word of ours: it could not go on where we were, so what happened in between may
 be missing. All live jobs follow, and what became of those that are live no more."""
@@ -49,17 +50,20 @@ class Watch:
         cursor: the place of the latest message that was given out; another watch can begin there.
     """
 
-    def __init__(self, jobs: Params | None = None, *, since: str | None = None, output: bool = False) -> None:
+    def __init__(
+        self, jobs: Params | None = None, *, since: str | None = None, output: bool = False, ticks: bool = False
+    ) -> None:
         """Watch some jobs.
 
         Args:
             jobs: which, as `wire.Filter`; all by default.
             since: a cursor to begin at; by default with the live jobs as they are.
             output: whether to be sent what the jobs write, too.
+            ticks: whether to be sent the ticks of timed jobs.
         """
         self.cursor = since
         self._jobs: Params = jobs or {}
-        self._output = output
+        self._also = {name: True for name, wanted in (("output", output), ("ticks", ticks)) if wanted}
         self._live: dict[str, int] = {}  # id -> rev of what was told last
 
     def messages(self, link: Link) -> Iterator[Message]:
@@ -100,9 +104,7 @@ class Watch:
 
     def steps(self) -> Steps:
         """What to do on a new connection; without an end."""
-        params: dict[str, object] = {"jobs": self._jobs, "since": self.cursor}
-        if self._output:
-            params["output"] = True
+        params: dict[str, object] = {"jobs": self._jobs, "since": self.cursor, **self._also}
         state = yield Ask("events/subscribe", params)
         yield from self._begin_anew(state) if state["reset"] else self._catch_up(state)
         self.cursor = state["cursor"]

@@ -31,6 +31,7 @@ def test_installed_twice_and_taken_out_twice(service: UserManager) -> None:
     assert "loginctl enable-linger" in again.stderr
     assert (again.returncode, service.main_pid()) == (0, pid)
     assert "jobbroker.socket is enabled and active" in service.jobctl("broker", "status")
+    assert "journalctl --user -u jobbroker" in service.run("jobctl", "broker", "logs").stderr
     jobs = Jobs(service)
     assert service.run("jobctl", "broker", "uninstall").returncode == 0
     assert service.brokers() == []

@@ -49,7 +49,7 @@ def help(given: Given, _: Link, console: Console) -> int:  # noqa: A001  # the v
     elif topic in main.FILES:
         console.print(help_text(main.load(topic)))
     elif members:
-        lines = [f"  {name:15} {main.load(name).summary}" for name in members]
+        lines = [f"  {name:16} {main.load(name).summary}" for name in members]
         console.print(*([] if topic else [_HEAD]), *lines, *([] if topic else [_TAIL]))
     else:
         raise UsageError(f"no help on {topic!r}  -> jobctl help")

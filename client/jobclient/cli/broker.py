@@ -181,12 +181,15 @@ def _ask_to_leave(path: str, mode: str, deadline: float) -> None:
 
 
 def logs(given: Given, link: Link, console: Console) -> int:
-    """Print what the broker has to say."""
+    """Print what the broker has to say. A service says it to systemd, and the file is of brokers before it."""
+    if systemctl.main_pid(link.instance):
+        console.note(f"the broker runs as a service  -> journalctl --user -u {units.unit(link.instance)}")
+        return exits.FAILED
     path = paths.log_path(link.instance)
     try:
         file: BinaryIO = open(path, "rb")  # noqa: SIM115  # may be replaced by another while we follow
     except FileNotFoundError:
-        console.note(f"there is no {path}; under systemd  -> journalctl --user -u jobbroker")
+        console.note(f"there is no {path}; under systemd  -> journalctl --user -u {units.unit(link.instance)}")
         return exits.FAILED
     lines = given.number("tail")
     _seek_tail(file, 40 if lines is None else lines)
