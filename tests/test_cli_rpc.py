@@ -144,6 +144,7 @@ def test_who_does_not_read_is_still_listened_to(bridge: Bridged, client: Wire) -
     read = json.dumps({"id": 1, "method": "job/output", "params": {"id": job, "limit": 400_000}}).encode()
     bridge.up.write(read + b"\n")
     assert bridge.down.read(1) == b"{"
+    assert bridge.down.read(8192), "so that there is room in the pipe, but not for all"
     bridge.up.write(b'{"id":2,"method":"job/start","params":{"argv":["true"],"name":"unread"}}\n')
     eventually(lambda: client.call("job/list", name="unread")["jobs"], "the job was started")
     code, out, _ = bridge.end()
