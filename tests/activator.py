@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -71,8 +72,9 @@ class Activator:
 
     def hear_of(self, name: str) -> dict[str, str]:
         """The next notification that has such an assignment."""
+        deadline = time.monotonic() + PATIENCE
         while name not in (said := self.hear()):
-            pass
+            assert time.monotonic() < deadline, f"never told: {name}"
         return said
 
     def drain(self) -> None:

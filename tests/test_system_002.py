@@ -104,6 +104,7 @@ def test_r153_a_removal_waits_for_the_tick_and_none_comes_after_it(client: Wire,
 def test_r154_two_removals_at_once_stop_it_once_and_a_runner_that_hangs_holds_up_neither(client: Wire) -> None:
     add(client, "hangs", "sleep", "1000")
     client.call("timed/tick", name="hangs")
+    eventually(lambda: client.call("job/list", name="hangs", status="running")["jobs"], "it runs")
     both = [client.send("timed/remove", name="hangs", waitMs=50) for _ in range(2)]
     (job,) = client.answer(both[0])["jobs"]
     assert client.answer(both[1])["jobs"] == [job]

@@ -226,7 +226,7 @@ class Timed:
         self.refuse_when_leaving()
         if scheduled.going:
             await scheduled.gone.wait()
-            if scheduled.name in self.schedules:
+            if self.schedules.get(scheduled.name) is scheduled:  # and not another one, added since
                 raise errors.StoreUnavailable(f"{scheduled.name!r} could not be removed")
             return self._live_jobs(scheduled)
         scheduled.going = True
