@@ -18,7 +18,9 @@ from driver import Bell, Driver, Link, await_end
 from harness import Home, Processes, Wire
 from jobctl import Cli
 
-hypothesis.settings.register_profile("patient", deadline=None)  # a busy machine is no failure
+hypothesis.settings.register_profile(  # a busy machine is no failure
+    "patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
 hypothesis.settings.load_profile("patient")
 
 # Started in the background (`make test &`, nohup), a process inherits that these are ignored, and so would all of ours.

@@ -187,8 +187,8 @@ def test_the_room_for_every_line_is_set_aside(small_disk: Path) -> None:
 def test_a_job_that_fills_the_disk_is_whole_and_can_be_cancelled(small_disk: Path) -> None:
     with driving(small_disk) as driver:
         shim = driver.shim()
+        waiting = driver.create(["sh", "-c", "echo lost; exit 3"])  # while there is room
         name = shim.begin(["sh", "-c", "cat /dev/zero"])
-        waiting = driver.create(["sh", "-c", "echo lost; exit 3"])
         eventually(lambda: driver.path(name, "output").exists() and os.statvfs(small_disk).f_bavail < 3)
         fill(small_disk)
         other = driver.shim()
