@@ -193,11 +193,11 @@ def test_standard_streams_may_be_closed(new_home: Callable[..., Home]) -> None:
     home = new_home()
     command = f"{sys.executable} -P -m jobbroker <&- >&- 2>&- & echo started"
     subprocess.run(["sh", "-c", command], env=home.environ, check=True, capture_output=True)
-    eventually(home.socket.exists, "it listens")
+    log = home.state / "broker.log"
+    eventually(lambda: log.exists() and "listening" in log.read_text(), "it listens")
     with Wire(str(home.socket)) as wire:
         assert wire.output(wire.run("echo", "hello")["id"]) == "hello\n"
         wire.call("broker/shutdown")
-    assert "listening" in (home.state / "broker.log").read_text()
 
 
 # --- while it runs --------------------------------------------------------------------------------------------------

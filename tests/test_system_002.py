@@ -107,9 +107,12 @@ def test_r154_two_removals_at_once_stop_it_once_and_a_runner_that_hangs_holds_up
     add(client, "hangs", "sleep", "1000")
     client.call("timed/tick", name="hangs")
     eventually(lambda: client.call("job/list", name="hangs", status="running")["jobs"], "it runs")
-    both = [client.send("timed/remove", name="hangs", waitMs=50) for _ in range(2)]
-    (job,) = client.answer(both[0])["jobs"]
-    assert client.answer(both[1])["jobs"] == [job]
+    client.sock.sendall(
+        b'{"id":"one","method":"timed/remove","params":{"name":"hangs","waitMs":50}}\n'
+        b'{"id":"two","method":"timed/remove","params":{"name":"hangs","waitMs":50}}\n'
+    )
+    (job,) = client.answer("one")["jobs"]
+    assert client.answer("two")["jobs"] == [job]
     assert client.get(job)["status"] == "running", "it goes on, and is said"
     found = stages(entries(client, "hangs"))
     assert found[-2:] == [("tick_failed", "framework", "failed"), ("stopped", "framework", "stopped")]
