@@ -108,6 +108,7 @@ def test_a_default_time_limit_from_the_environment(cli: Cli) -> None:
         (["sh", "-c", "exit 7"], 7, ""),
         (["sh", "-c", "kill -KILL $$"], 137, "killed by SIGKILL"),
         (["no-such-program"], 127, "exec: ENOENT"),
+        (["ls | wc -l"], 127, "  -> jobctl start --sh 'ls | wc -l'"),
         (["/etc/passwd"], 126, "exec: EACCES"),
         (["-C", "/nonexistent", "true"], 125, "cwd: ENOENT"),
         (["--timeout", "100ms", "sleep", "60"], 124, "time limit"),

@@ -48,6 +48,7 @@ def test_wait_for_those_that_a_filter_means(cli: Cli) -> None:
     assert (gone.returncode, "has not ended" in gone.stderr) == (125, True), "they may have failed before we looked"
     assert cli("wait", "--status", "failed").returncode == 125, "what has ended is not waited for"
     assert cli("wait", "--status", "nonsense").returncode == 125
+    assert "has the status failed" in cli("list", "--status", "lost").stderr
     assert cli("wait", "-l", "of=me", other).returncode == 125, "a filter and a name exclude each other"
     cli.ok("cancel", "--now", other)
 

@@ -72,8 +72,8 @@ def test_depth_is_an_error_not_a_crash(bracket: bytes) -> None:
 
 
 def test_what_is_not_text_is_refused_here() -> None:
-    with pytest.raises(InvalidParams, match="not UTF-8"):
-        rawjson.encode({"name": "caf\udce9"})
+    with pytest.raises(InvalidParams, match=r"not UTF-8.*: 'caf\\udce9'$"):
+        rawjson.encode({"before": 1, "name": "caf\udce9", "after": "x"})
 
 
 def test_what_has_no_json_is_refused() -> None:

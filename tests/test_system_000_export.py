@@ -150,7 +150,10 @@ def test_a_directory_gets_a_file_for_each(cli: Cli, job: str) -> None:
     cli.ok("export", "-o", "reports/", "--format", "json", job)
     assert json.loads((cli.cwd / "reports" / f"{job}.json").read_text())["job"]["id"] == job
     assert cli("export", "-o", "one.txt", job, other).returncode == 2
-    assert "no such file or directory" in cli("export", "-o", "missing/", job).stderr
+    assert cli.ok("export", "-o", "missing/at/all/", job) == f"missing/at/all/{job}.txt\n", (
+        "a directory that is named is made"
+    )
+    assert "cannot be made: not a directory" in cli("export", "-o", f"reports/{job}.json/below/", job).stderr
 
 
 def test_r142_a_failure_to_write_is_said_and_leaves_nothing(cli: Cli) -> None:

@@ -74,8 +74,9 @@ def encode(value: object) -> bytes:
     except UnicodeEncodeError as exc:
         from jobclient.protocol.errors import InvalidParams
 
-        piece = exc.object[max(0, exc.start - 20) : exc.end + 20]
-        raise InvalidParams(f"not UTF-8: {piece!r}") from None
+        text: str = exc.object
+        word = text[text.rfind('"', 0, exc.start) + 1 : text.find('"', exc.end)]
+        raise InvalidParams(f"not UTF-8, as names, labels and references have to be: {word!r}") from None
 
 
 def decode(text: bytes) -> Any:

@@ -35,6 +35,8 @@ def run(given: Given, link: Link, console: Console) -> int:
     directory = target.endswith("/") or os.path.isdir(target)
     if len(given.operands) > 1 and not directory and target != "-":
         raise UsageError(f"export: several jobs need a directory, and {target!r} is none")
+    if target.endswith("/"):
+        _make(target)
     code = exits.OK
     apart = False
     for found in references.look_up(link, given.operands, env=given.has("env")):
@@ -54,6 +56,13 @@ def run(given: Given, link: Link, console: Console) -> int:
         if words.is_live(found):
             console.note(f"{words.title(found)} {words.end(found)}: this is what there is so far")
     return code
+
+
+def _make(directory: str) -> None:
+    try:
+        os.makedirs(directory, exist_ok=True)
+    except OSError as exc:
+        raise JobBrokerError(f"export: {directory} cannot be made: {_reason(exc)}") from exc
 
 
 def _composer(link: Link, job: Job, *, as_json: bool) -> Compose:

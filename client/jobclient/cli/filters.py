@@ -49,6 +49,8 @@ def chosen(where: str, given: str, known: Sequence[str]) -> list[str]:
     """
     found = [each.strip().replace("-", "_") for each in given.split(",")]
     for each in found:
+        if each == "lost":
+            raise UsageError(f"{where}: a job that is lost has the status failed; lost is the reason")
         if each not in known:
             raise UsageError(f"{where}: no status {each!r}, there are {', '.join(known)}")
     return found

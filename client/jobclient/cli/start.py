@@ -34,7 +34,7 @@ def start(given: Given, link: Link, console: Console) -> int:
         console.print(f"{job['id']}{name}  {word if answer['created'] else f'was there: {words.state(job)}'}")
         console.hint(f"  -> jobctl output -f {job['id']}")
     if job["reason"] == "spawn":
-        console.note(f"{words.title(job)} could not be started: {job['error']}")
+        console.note(f"{words.title(job)} could not be started: {job['error']}{_remedy(job)}")
         return exits.FAILED
     return exits.OK
 
@@ -62,8 +62,15 @@ def run(given: Given, link: Link, console: Console) -> int:
     elif ended["reason"] not in ("exit", "spawn") and not given.has("quiet"):
         console.note(f"{words.title(ended)} {words.end(ended)}")
     if ended["reason"] == "spawn":
-        console.note(f"{words.title(ended)} could not be started: {ended['error']}")
+        console.note(f"{words.title(ended)} could not be started: {ended['error']}{_remedy(ended)}")
     return exits.of_job(ended)
+
+
+def _remedy(job: Job) -> str:
+    """What to do about a line for a shell that was given as a program's name."""
+    argv = job["argv"]
+    line = argv[0] if len(argv) == 1 and isinstance(argv[0], str) else ""
+    return f"  -> jobctl start --sh {quote(line)}" if " " in line and "ENOENT" in (job["error"] or "") else ""
 
 
 def _request(given: Given, link: Link, console: Console) -> Message:
