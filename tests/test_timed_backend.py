@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from backends import codex, completed, says
-from harness import Home, Message, Wire
+from harness import Home, Message, Wire, eventually
 from schedules import entries, of_batch, show, tick, until_stage
 
 
@@ -52,7 +52,7 @@ def test_a_turn_whose_broker_dies_closes_its_tick_and_the_next_one_runs(new_home
     wire = home.connect()
     ask(wire, "hangs", "respond", "never")
     batch = wire.call("timed/tick", name="hangs")["batchId"]
-    until_stage(wire, "hangs", "runner_started", batch_id=batch)
+    eventually(lambda: wire.call("job/list", name="hangs", status="running")["jobs"], "its turn runs")
     home.kill()
     home.start()
     wire = home.connect()
